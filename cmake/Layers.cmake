@@ -1,0 +1,15 @@
+# qvl_layer(<name> <folder> [LINKS <layer>...]): the static library qvl_<name> of a folder's sources.
+function(qvl_layer name folder)
+  cmake_parse_arguments(ARG "" "" "LINKS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*.cpp)
+  add_library(qvl_${name} STATIC ${sources})
+  # Kernels see only each other; everything else includes from native/.
+  target_include_directories(qvl_${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  if(NOT name STREQUAL "kernels")
+    target_include_directories(qvl_${name} PUBLIC ${CMAKE_SOURCE_DIR}/native)
+  endif()
+  target_link_libraries(qvl_${name} PUBLIC Threads::Threads)
+  foreach(layer ${ARG_LINKS})
+    target_link_libraries(qvl_${name} PUBLIC qvl_${layer})
+  endforeach()
+endfunction()

@@ -1,0 +1,17 @@
+# Every test/native/<layer>/*_test.cpp is a ctest program of its own, linked with that layer.
+function(qvl_tests layer)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/native/${layer}/*_test.cpp)
+  foreach(source ${sources})
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(${name} ${source} ${CMAKE_SOURCE_DIR}/test/native/main.cpp)
+    target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/test/native)
+    target_link_libraries(${name} PRIVATE qvl_${layer})
+    target_compile_definitions(${name} PRIVATE QVL_TEST_DIR="${CMAKE_SOURCE_DIR}/test")
+    add_test(NAME ${layer}/${name} COMMAND ${name})
+    set_tests_properties(${layer}/${name} PROPERTIES LABELS ${layer})
+  endforeach()
+endfunction()
+
+foreach(layer kernels io backend model engine)
+  qvl_tests(${layer})
+endforeach()

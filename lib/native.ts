@@ -1,0 +1,204 @@
+/** The only module that touches the addon. It names and types every native function. */
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** Hyper-parameters as the core takes them: native/model/config.h, camelCase. */
+export interface NativeModelConfig {
+  hiddenSize: number
+  intermediateSize: number
+  numLayers: number
+  numHeads: number
+  numKvHeads: number
+  vocabSize: number
+  rmsNormEps: number
+  ropeTheta: number
+  mropeSection: [number, number, number]
+  tieWordEmbeddings: boolean
+  imageTokenId: number
+  videoTokenId: number
+  vision: { depth: number; embedDim: number; numHeads: number; mlpDim: number; outDim: number }
+  imageMean: [number, number, number]
+  imageStd: [number, number, number]
+  rescaleFactor: number
+}
+
+export interface NativeLoadOptions {
+  /** Absolute paths of the safetensors files. */
+  weightFiles: string[]
+  config: NativeModelConfig
+  /** 0 = the physical cores this process may use. */
+  threads: number
+  /** '' = best; 'scalar', 'avx2'. */
+  instructionSet: string
+  weightDtype: 'auto' | 'bf16' | 'fp16' | 'fp32'
+  kvDtype: 'bf16' | 'fp16' | 'fp32'
+  /** Tokens the KV pool holds, rounded up to blocks. */
+  kvCacheTokens: number
+  maxContext: number
+  maxSequences: number
+  maxQueue: number
+  prefillChunk: number
+}
+
+export interface NativeLoadProgress {
+  loadedBytes: number
+  totalBytes: number
+}
+
+/** A load that runs on a native thread. */
+export interface NativeLoading {
+  promise: Promise<NativeModel>
+  /** Makes the promise reject with code `ERR_ABORTED`. */
+  cancel(): void
+}
+
+/** 8-bit RGB pixels in native memory, resized and ready to be cut into patches. */
+export interface NativeImage {
+  readonly width: number
+  readonly height: number
+  /** A copy of the pixels, row-major RGB. */
+  toRgb(): Uint8Array
+}
+
+export interface NativeRawPixels {
+  data: Uint8Array
+  width: number
+  height: number
+  channels: 1 | 2 | 3 | 4
+  cmyk: boolean
+}
+
+export interface NativeVisionItem {
+  frames: NativeImage[]
+  isVideo: boolean
+}
+
+export interface NativeSampling {
+  temperature: number
+  topK: number
+  topP: number
+  minP: number
+  repetitionPenalty: number
+  frequencyPenalty: number
+  presencePenalty: number
+  penaltyLastN: number
+  seed: bigint
+}
+
+export interface NativeGenerationRequest {
+  prompt: Int32Array
+  items: NativeVisionItem[]
+  sampling: NativeSampling
+  stopIds: Int32Array
+  maxTokens: number
+  topLogits: number
+}
+
+export interface NativeStats {
+  promptTokens: number
+  completionTokens: number
+  queueMs: number
+  visionMs: number
+  prefillMs: number
+  firstTokenMs: number
+  decodeMs: number
+}
+
+export type NativeGenerationEvent =
+  | { type: 'token'; id: number; topLogits?: { id: number; logit: number }[] }
+  | { type: 'finish'; reason: 'stop' | 'length' | 'cancelled'; stats: NativeStats }
+  /** `error` carries `code` and `details` as every native error does. */
+  | { type: 'error'; error: Error }
+
+export interface NativeGeneration {
+  /** Asks for the end; a 'finish' event with reason 'cancelled' follows unless it had ended. */
+  cancel(): void
+}
+
+export interface NativeMetrics {
+  running: number
+  waiting: number
+  kvBlocksUsed: number
+  kvBlocksTotal: number
+  generatedTokens: number
+  promptTokens: number
+  steps: number
+  preemptions: number
+}
+
+export interface NativeDevice {
+  kind: 'cpu' | 'cuda'
+  name: string
+  instructionSet: string
+  threads: number
+}
+
+export interface NativeModel {
+  readonly device: NativeDevice
+  /** Bytes of the weights in memory. */
+  readonly weightBytes: number
+  /** Throws synchronously what the engine refuses (context too long, queue full, disposed). */
+  generate(
+    request: NativeGenerationRequest,
+    onEvent: (event: NativeGenerationEvent) => void,
+  ): NativeGeneration
+  metrics(): NativeMetrics
+  /** Ends running requests with ERR_DISPOSED; resolves when the memory is back. Idempotent. */
+  dispose(): Promise<void>
+}
+
+export interface NativeTensorInfo {
+  name: string
+  dtype: string
+  shape: number[]
+  bytes: number
+  file: string
+}
+
+export interface NativeBinding {
+  loadModel(
+    options: NativeLoadOptions,
+    onProgress: ((progress: NativeLoadProgress) => void) | undefined,
+  ): NativeLoading
+  /** Reads and checks only the headers of safetensors files, on a native thread. */
+  readTensorTable(weightFiles: string[]): Promise<NativeTensorInfo[]>
+  /**
+   * Converts to RGB and resizes with Pillow's bicubic once per size of `sizes`, on a native thread.
+   * `pixels.data` is not copied and must not be changed before the promise settles.
+   */
+  prepareImage(
+    pixels: NativeRawPixels,
+    alpha: 'composite' | 'drop',
+    sizes: { width: number; height: number }[],
+  ): Promise<NativeImage>
+  /** Patch rows [numPatches, 1176] of the item as the reference's processor gives them. */
+  extractPatches(
+    item: NativeVisionItem,
+    imageMean: [number, number, number],
+    imageStd: [number, number, number],
+    rescaleFactor: number,
+  ): Promise<Float32Array>
+  /** T, H, W position ids, [3 x tokens], and the delta of the tokens to come. */
+  computePositions(
+    tokenIds: Int32Array,
+    grids: { t: number; h: number; w: number; isVideo: boolean }[],
+    imageTokenId: number,
+    videoTokenId: number,
+  ): { positions: Int32Array; delta: number }
+  /** What the processor offers and which instruction set a model would use. */
+  cpuInfo(): { name: string; instructionSets: string[]; physicalCores: number; availableMemoryBytes: number }
+}
+
+const require = createRequire(import.meta.url)
+
+// lib/native.ts (tests) and dist/*.js sit one level below the package root.
+const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..')
+
+let binding: NativeBinding | undefined
+
+/** Loads the addon on first use. Throws what node-gyp-build throws when there is none. */
+export function nativeBinding(): NativeBinding {
+  const nodeGypBuild = require('node-gyp-build') as (directory: string) => unknown
+  return (binding ??= nodeGypBuild(packageRoot) as NativeBinding)
+}

@@ -1,0 +1,151 @@
+#pragma once
+
+// The operations a device offers. native/model is written once over this interface;
+// native/backend/cpu implements it over kernels/cpu. The scalar CPU version of each operation is
+// its specification.
+//
+// Rule of every operation: the result of a row depends on that row's own inputs only, bit for bit.
+// Neither the other rows of the step, nor how a sequence was cut into chunks, nor the number of
+// threads may change it. Reductions therefore have an order fixed by the sequence alone.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/tensor.h"
+
+namespace qvl {
+
+/// Memory of a backend; released by its destructor.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  virtual void* data() const = 0;
+  virtual size_t size_bytes() const = 0;
+};
+
+/// What a weight matrix is, before its values are known. Stored as `[out_features, in_features]`
+/// in the checkpoint; a backend keeps it in a layout of its own.
+struct WeightSpec {
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  DType dtype = DType::kBF16;
+  /// The sum over in_features is made of this many equal, consecutive segments, each summed in the
+  /// kernel's own order and then combined by a balanced binary tree in fp32, so that 1, 2, 4 or 8
+  /// ranks can share the product and give identical bits. 1 = one segment. Divides in_features.
+  int segments = 1;
+};
+
+/// A weight matrix in a backend's own layout.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+  virtual const WeightSpec& spec() const = 0;
+};
+
+struct KvCacheSpec {
+  int64_t num_layers = 0;
+  int64_t num_kv_heads = 0;   // G
+  int64_t head_dim = 0;       // D
+  int64_t num_blocks = 0;     // blocks in the pool; memory is committed as blocks are first used
+  DType dtype = DType::kF32;  // F32 keeps greedy answers equal to the fp32 reference
+};
+
+/// Tokens of one KV block. Attention walks keys in blocks aligned to absolute positions, which is
+/// what makes a result independent of chunking.
+inline constexpr int kKvBlockTokens = 32;
+
+/// A pool of KV blocks for all layers; sequences refer to blocks by index.
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  virtual const KvCacheSpec& spec() const = 0;
+  /// Tells the backend that no sequence uses any block now: it may return the pages to the system.
+  virtual void trim() = 0;
+};
+
+/// One sequence's part of a ragged step.
+struct SequenceSpan {
+  int64_t first_row = 0;            // row of its first token in the step's tensors
+  int64_t num_tokens = 0;           // its tokens in this step
+  int64_t num_cached = 0;           // its tokens already in the cache before this step
+  std::span<const int32_t> blocks;  // block table; covers num_cached + num_tokens tokens
+};
+
+enum class Activation : uint8_t { kNone, kQuickGelu, kGelu };
+
+struct LinearOptions {
+  const Buffer* bias = nullptr;      // [out_features] F32
+  const Tensor* residual = nullptr;  // added last: out = residual + act(x W^T + b); may be `out`
+  Activation activation = Activation::kNone;
+};
+
+struct DeviceInfo {
+  std::string kind;             // "cpu", "cuda"
+  std::string name;             // the processor's or the GPU's name
+  std::string instruction_set;  // "scalar", "avx2", ...
+  int threads = 1;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual const DeviceInfo& device() const = 0;
+
+  // ---- memory ----
+  /// Throws Error(ERR_OUT_OF_MEMORY) when the memory is not to be had. Contents are undefined.
+  virtual std::unique_ptr<Buffer> allocate(size_t bytes) = 0;
+  virtual void upload(void* device, const void* host, size_t bytes) = 0;
+  virtual void download(void* host, const void* device, size_t bytes) = 0;
+
+  // ---- weights ----
+  virtual std::unique_ptr<Weight> create_weight(const WeightSpec& spec) = 0;
+  /// Stores rows [first_row, first_row + num_rows), given row-major [num_rows, in_features] in
+  /// `dtype`, converting to the weight's dtype if they differ. Safe to call from several threads
+  /// for disjoint row ranges that begin at multiples of kWeightRowAlignment.
+  virtual void write_weight(Weight& weight, int64_t first_row, int64_t num_rows, const void* rows,
+                            DType dtype) = 0;
+  static constexpr int64_t kWeightRowAlignment = 16;
+
+  /// Runs task(0) ... task(num_tasks - 1) on the backend's host threads and returns when all are
+  /// done. The first exception of a task is rethrown here.
+  virtual void parallel(int64_t num_tasks, const std::function<void(int64_t)>& task) = 0;
+
+  // ---- operations; outputs first; out may not alias an input unless said ----
+  /// out[t] = weight row ids[t], widened. ids are within [0, out_features).
+  virtual void embed(Tensor out, const Weight& weight, std::span<const int32_t> ids) = 0;
+  /// dst row dst_rows[i] = src row src_rows[i].
+  virtual void copy_rows(Tensor dst, std::span<const int32_t> dst_rows, Tensor src,
+                         std::span<const int32_t> src_rows) = 0;
+  /// out = x * rsqrt(mean(x^2) + eps) * weight. weight [cols] F32.
+  virtual void rms_norm(Tensor out, Tensor x, const Buffer& weight, float eps) = 0;
+  /// out = (x - mean) / sqrt(var + eps) * weight + bias. weight, bias [cols] F32.
+  virtual void layer_norm(Tensor out, Tensor x, const Buffer& weight, const Buffer& bias,
+                          float eps) = 0;
+  /// out [T, out_features] = residual + activation(x [T, in_features] * weight^T + bias).
+  virtual void linear(Tensor out, Tensor x, const Weight& weight, const LinearOptions& options) = 0;
+  /// out [T, F] = silu(gate_up[:, 0..F)) * gate_up[:, F..2F).
+  virtual void swiglu(Tensor out, Tensor gate_up) = 0;
+  /// Rotates each head in place, half convention: x = x * cos + rot(x) * sin with
+  /// rot(x) = [-x[D/2..D), x[0..D/2)]. x [T, heads * D]; cos, sin [T, D/2] F32, repeated once to D.
+  virtual void rope(Tensor x, int64_t head_dim, Tensor cos, Tensor sin) = 0;
+  /// Stores k, v [T, G * D] of every sequence's new tokens in its blocks.
+  virtual void append_kv(KvCache& cache, int64_t layer, Tensor k, Tensor v,
+                         std::span<const SequenceSpan> sequences) = 0;
+  /// Causal grouped-query attention over the cache, which already holds this step's keys:
+  /// query head h reads kv head h / (H / G). out, q [T, H * D].
+  virtual void attention(Tensor out, Tensor q, const KvCache& cache, int64_t layer,
+                         std::span<const SequenceSpan> sequences, float scale) = 0;
+  /// Full attention inside each segment [cu_seqlens[i], cu_seqlens[i + 1]). All [P, heads * D].
+  virtual void segment_attention(Tensor out, Tensor q, Tensor k, Tensor v, int64_t head_dim,
+                                 std::span<const int32_t> cu_seqlens, float scale) = 0;
+
+  virtual std::unique_ptr<KvCache> create_kv_cache(const KvCacheSpec& spec) = 0;
+};
+
+}  // namespace qvl

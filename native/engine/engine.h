@@ -1,0 +1,49 @@
+#pragma once
+
+// One engine, one thread: queue -> schedule -> forward -> sample -> emit.
+
+#include <cstdint>
+#include <memory>
+
+#include "engine/request.h"
+#include "model/model.h"
+
+namespace qvl {
+
+struct EngineOptions {
+  int64_t max_sequences = 64;   // sequences that may share a step
+  int64_t max_queue = 1024;     // waiting requests; more are refused with ERR_QUEUE_FULL
+  int64_t max_context = 32768;  // prompt plus answer of one sequence
+  int64_t prefill_chunk = 256;  // prefill tokens in a step, so that decoding sequences go on
+};
+
+/// A snapshot for metrics and leak tests.
+struct EngineMetrics {
+  int64_t running = 0, waiting = 0;
+  int64_t kv_blocks_used = 0, kv_blocks_total = 0;
+  int64_t generated_tokens = 0, prompt_tokens = 0, steps = 0, preemptions = 0;
+};
+
+class Engine {
+ public:
+  Engine(std::unique_ptr<Model> model, const EngineOptions& options);
+  /// Same as shutdown().
+  ~Engine();
+
+  /// Queues a request; returns its id. Events go to `listener` until its last one. Throws
+  /// Error: ERR_CONTEXT_LENGTH, ERR_QUEUE_FULL, ERR_DISPOSED, ERR_OUT_OF_MEMORY (never fits the
+  /// KV pool), ERR_PROMPT_VISION_MISMATCH, ERR_INVALID_ARGUMENT (id outside the vocabulary, empty).
+  uint64_t submit(GenerationRequest request, std::shared_ptr<GenerationListener> listener);
+  /// Ends the request with FinishReason::kCancelled within one step; a no-op when it has ended.
+  void cancel(uint64_t id);
+  /// Fails every request with ERR_DISPOSED, ends the thread, frees the model. Idempotent.
+  void shutdown();
+
+  EngineMetrics metrics() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace qvl

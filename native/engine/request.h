@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <utility>
+#include <vector>
+
+#include "io/image.h"
+
+namespace qvl {
+
+/// Options of the sampler, in the reference's meaning and order (transformers' logits processors):
+/// repetition penalty, frequency and presence penalty, temperature, top-k, top-p, min-p, one draw.
+struct SamplingOptions {
+  float temperature = 0.0f;  // 0 = greedy: argmax after the penalties, lowest id on ties
+  int64_t top_k = 0;         // 0 = off
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  float repetition_penalty = 1.0f;  // over prompt and answer, each id once
+  float frequency_penalty = 0.0f;   // over the answer, as in the OpenAI API
+  float presence_penalty = 0.0f;    // over the answer
+  int64_t penalty_last_n = -1;      // how many last tokens the penalties see; -1 = all
+  uint64_t seed = 0;
+};
+
+struct GenerationRequest {
+  std::vector<int32_t> prompt;    // vision pads already expanded
+  std::vector<VisionItem> items;  // images and videos, each kind in order of its pad runs
+  SamplingOptions sampling;
+  std::vector<int32_t> stop_ids;
+  int64_t max_tokens = 1024;
+  int top_logits = 0;  // how many (id, raw logit) pairs come with each token
+};
+
+enum class FinishReason : uint8_t { kStop, kLength, kCancelled };
+
+struct TopLogit {
+  int32_t id;
+  float logit;
+};
+
+struct TokenOutput {
+  int32_t id = 0;
+  std::vector<TopLogit> top_logits;  // before penalties, largest first
+};
+
+/// Times in milliseconds. queue: submit to first work. vision and prefill: work for this request;
+/// first_token: submit to first token; decode: first to last token.
+struct GenerationStats {
+  int64_t prompt_tokens = 0;
+  int64_t completion_tokens = 0;
+  double queue_ms = 0, vision_ms = 0, prefill_ms = 0, first_token_ms = 0, decode_ms = 0;
+};
+
+/// Receives what happens to one request, on the engine's thread. Exactly one of on_finish and
+/// on_error is called, last. Must not block and must not throw.
+class GenerationListener {
+ public:
+  virtual ~GenerationListener() = default;
+  virtual void on_token(const TokenOutput& token) = 0;
+  virtual void on_finish(FinishReason reason, const GenerationStats& stats) = 0;
+  virtual void on_error(std::exception_ptr error) = 0;
+};
+
+}  // namespace qvl

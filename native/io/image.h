@@ -1,0 +1,71 @@
+#pragma once
+
+// Exact image preprocessing after decoding: conversion to RGB, Pillow's antialiased bicubic,
+// patches.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace qvl {
+
+/// 8-bit RGB, rows top to bottom: pixels[(y * width + x) * 3 + channel].
+struct RgbImage {
+  int width = 0;
+  int height = 0;
+  std::vector<uint8_t> pixels;
+};
+
+/// Decoded samples as the decoder gives them: interleaved, 1 (grey), 2 (grey, alpha), 3 (RGB) or
+/// 4 (RGB, alpha; or CMYK) channels.
+struct RawPixels {
+  const uint8_t* data = nullptr;
+  size_t size_bytes = 0;
+  int width = 0;
+  int height = 0;
+  int channels = 3;
+  bool cmyk = false;
+};
+
+enum class AlphaRule : uint8_t { kCompositeOnWhite, kDrop };
+
+/// Converts to RGB by the rules of the reference (spec 2.2). Throws Error(ERR_IMAGE_PIXELS) when
+/// size_bytes does not match width * height * channels.
+RgbImage to_rgb(const RawPixels& pixels, AlphaRule alpha);
+
+/// Pillow's Image.resize(..., BICUBIC) on RGB, bit for bit: antialiased separable bicubic, a =
+/// -0.5, 22-bit fixed-point weights, horizontal pass first with an 8-bit result in between.
+RgbImage resize_bicubic(const RgbImage& image, int width, int height);
+
+inline constexpr int kPatchSize = 14;
+inline constexpr int kTemporalPatchSize = 2;
+inline constexpr int kMergeSize = 2;
+inline constexpr int kPatchValues = 3 * kTemporalPatchSize * kPatchSize * kPatchSize;  // 1176
+
+/// An image or a video ready for the vision tower: frames of one size, sides multiples of 28. One
+/// frame (an image) is used twice; an odd number of frames is padded by repeating the last.
+struct VisionItem {
+  std::vector<std::shared_ptr<const RgbImage>> frames;
+  bool is_video = false;
+
+  int64_t grid_t() const { return (static_cast<int64_t>(frames.size()) + 1) / 2; }
+  int64_t grid_h() const { return frames.front()->height / kPatchSize; }
+  int64_t grid_w() const { return frames.front()->width / kPatchSize; }
+  int64_t num_patches() const { return grid_t() * grid_h() * grid_w(); }
+  int64_t num_tokens() const { return num_patches() / (kMergeSize * kMergeSize); }
+};
+
+/// Rescale and normalise constants of preprocessor_config.json, as one table of 3 x 256 floats.
+struct PixelTable {
+  float value[3][256];
+  static PixelTable make(std::span<const double, 3> mean, std::span<const double, 3> std,
+                         double rescale_factor = 1.0 / 255.0);
+};
+
+/// Writes patch rows [first, first + count) of the item to out [count, 1176], in the order of
+/// Qwen2VLImageProcessor: rows grouped by 2x2 merge block, columns channel, time, y, x (spec 2.6).
+void extract_patches(const VisionItem& item, const PixelTable& table, int64_t first, int64_t count,
+                     float* out);
+
+}  // namespace qvl

@@ -1,0 +1,58 @@
+#pragma once
+
+// Reader for the safetensors format (https://huggingface.co/docs/safetensors): 8 bytes of header
+// length, a JSON header, then the tensors' bytes. Nothing that a file says is trusted.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qvl {
+
+struct TensorEntry {
+  std::string name;
+  std::string dtype;  // as written: "BF16", "F16", "F32", "I32", ...
+  std::vector<int64_t> shape;
+  uint64_t begin = 0;  // byte range in the file, header included
+  uint64_t end = 0;
+  int file = 0;  // index in Checkpoint::files()
+};
+
+/// Parses and checks one file's header. `header` is the JSON text, `data_size` the number of bytes
+/// after it. Offsets in the result are relative to the data section. Throws Error with
+/// ERR_CHECKPOINT_HEADER, _OFFSETS, _SHAPE, _DTYPE or _DUPLICATE_TENSOR. This is what the fuzzer
+/// drives.
+std::vector<TensorEntry> parse_safetensors_header(std::string_view header, uint64_t data_size,
+                                                  const std::string& file_name);
+
+/// The largest header accepted, as in the reference library.
+inline constexpr uint64_t kMaxSafetensorsHeaderBytes = 100'000'000;
+
+/// The opened weight files of a checkpoint: one table of tensors over all shards.
+class Checkpoint {
+ public:
+  /// Opens the files and reads their headers. Throws Error(ERR_CHECKPOINT_*) with details
+  /// `file` and `tensor`: missing or truncated file, bad header, a name that two files hold.
+  static std::shared_ptr<const Checkpoint> open(const std::vector<std::string>& paths);
+  ~Checkpoint();
+
+  const std::vector<std::string>& files() const { return paths_; }
+  const std::map<std::string, TensorEntry, std::less<>>& tensors() const { return tensors_; }
+  /// Null when there is no such tensor.
+  const TensorEntry* find(std::string_view name) const;
+
+  /// Reads bytes [offset, offset + size) of the tensor's data into `out`. Thread-safe (pread).
+  /// Throws Error(ERR_CHECKPOINT_TRUNCATED / ERR_CHECKPOINT_READ).
+  void read(const TensorEntry& tensor, uint64_t offset, uint64_t size, void* out) const;
+
+ private:
+  Checkpoint() = default;
+  std::vector<std::string> paths_;
+  std::vector<int> descriptors_;
+  std::map<std::string, TensorEntry, std::less<>> tensors_;
+};
+
+}  // namespace qvl
