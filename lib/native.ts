@@ -187,7 +187,12 @@ export interface NativeBinding {
     videoTokenId: number,
   ): { positions: Int32Array; delta: number }
   /** What the processor offers and which instruction set a model would use. */
-  cpuInfo(): { name: string; instructionSets: string[]; physicalCores: number; availableMemoryBytes: number }
+  cpuInfo(): {
+    name: string
+    instructionSets: string[]
+    physicalCores: number
+    availableMemoryBytes: number
+  }
 }
 
 const require = createRequire(import.meta.url)
