@@ -1,24 +1,15 @@
 import { defineConfig } from 'tsdown'
 
+const common = {
+  target: 'node20.9',
+  platform: 'node' as const,
+  sourcemap: true,
+  dts: true,
+  fixedExtension: false,
+}
+
 export default defineConfig([
-  {
-    entry: { index: 'lib/index.ts' },
-    format: ['esm', 'cjs'],
-    target: 'node20.9',
-    platform: 'node',
-    dts: true,
-    sourcemap: true,
-    shims: true, // import.meta.url in the CJS output
-    fixedExtension: false,
-  },
-  {
-    entry: { 'cli/main': 'lib/cli/main.ts' },
-    format: ['esm'],
-    target: 'node20.9',
-    platform: 'node',
-    dts: false,
-    sourcemap: true,
-    fixedExtension: false,
-    clean: false,
-  },
+  { ...common, entry: { index: 'lib/index.ts', cli: 'lib/cli/main.ts' }, format: 'esm' },
+  // import.meta.url has to be made up in CommonJS.
+  { ...common, entry: { index: 'lib/index.ts' }, format: 'cjs', shims: true, clean: false },
 ])

@@ -1,7 +1,6 @@
 /** The only module that touches the addon. It names and types every native function. */
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { packageRoot } from './package-root.js'
 
 /** Hyper-parameters as the core takes them: native/model/config.h, camelCase. */
 export interface NativeModelConfig {
@@ -196,9 +195,6 @@ export interface NativeBinding {
 }
 
 const require = createRequire(import.meta.url)
-
-// lib/native.ts (tests) and dist/*.js sit one level below the package root.
-const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..')
 
 let binding: NativeBinding | undefined
 

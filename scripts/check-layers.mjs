@@ -23,7 +23,8 @@ const nativeLayers = {
 /** What each folder of lib/ may import; `.` is lib itself. */
 const leaf = ['errors', 'suggest']
 const libLayers = {
-  native: [],
+  native: ['package-root'],
+  'package-root': [],
   errors: [],
   suggest: [],
   tokenizer: leaf,

@@ -1,0 +1,127 @@
+/** `qwen2-vl ask <image...> "question"`: one request, streamed to a terminal. */
+import { Command, InvalidArgumentError as InvalidOptionError } from 'commander'
+import pc from 'picocolors'
+import type { ChatMessage, ContentPart } from '../chat/messages.js'
+import { loadModel, type LoadProgress } from '../load-model.js'
+import type { GenerateRequest } from '../generation/options.js'
+import type { GenerateResult } from '../generation/result.js'
+
+interface AskOptions {
+  model: string
+  video?: string[]
+  system?: string
+  maxTokens?: number
+  temperature?: number
+  topP?: number
+  topK?: number
+  seed?: number
+  minPixels?: number
+  maxPixels?: number
+  threads?: number
+  json?: true
+}
+
+export function askCommand(): Command {
+  return new Command('ask')
+    .description('Ask a question about images (or frames of a video) and stream the answer')
+    .argument('<image...>', 'picture files, then the question as the last argument')
+    .option('-m, --model <folder>', 'checkpoint folder, or "tiny" for the bundled one', 'tiny')
+    .option('--video <frames...>', 'picture files that are the frames of one video, in order')
+    .option('--system <text>', 'system prompt')
+    .option('-n, --max-tokens <count>', 'length limit of the answer', integer)
+    .option('-t, --temperature <value>', '0 = greedy', number)
+    .option('--top-p <value>', 'nucleus sampling', number)
+    .option('--top-k <count>', 'sample among the k best tokens', integer)
+    .option('--seed <number>', 'makes sampling reproducible', integer)
+    .option('--min-pixels <count>', 'enlarge smaller pictures to at least this area', integer)
+    .option('--max-pixels <count>', 'shrink larger pictures to at most this area', integer)
+    .option('--threads <count>', 'default: the physical cores of this process', integer)
+    .option('--json', 'print the whole result as JSON instead of streaming the text')
+    .addHelpText(
+      'after',
+      `\nExamples:\n  $ qwen2-vl ask receipt.jpg "What is the total?"\n` +
+        `  $ qwen2-vl ask --model ./Qwen2-VL-2B-Instruct a.png b.png "What differs?" --json | jq .text`,
+    )
+    .action(ask)
+}
+
+async function ask(args: string[], options: AskOptions): Promise<void> {
+  const controller = new AbortController()
+  const interrupt = () => controller.abort()
+  process.once('SIGINT', interrupt)
+  const showProgress = process.stderr.isTTY && !options.json
+  try {
+    await using model = await loadModel(options.model, {
+      signal: controller.signal,
+      ...(options.threads !== undefined && { threads: options.threads }),
+      ...(showProgress && { onProgress: printProgress }),
+    })
+    if (showProgress) process.stderr.write('\r\x1b[K')
+    const request = toRequest(args, options, controller.signal)
+    if (options.json) {
+      const result = await model.generate(request)
+      process.stdout.write(JSON.stringify(toJson(result, model.info), null, 2) + '\n')
+      return
+    }
+    const stream = model.stream(request)
+    for await (const text of stream.textStream) process.stdout.write(text)
+    process.stdout.write('\n')
+    if (showProgress) process.stderr.write(pc.dim(summary(await stream.result)) + '\n')
+  } finally {
+    process.off('SIGINT', interrupt)
+  }
+}
+
+function toRequest(args: string[], options: AskOptions, signal: AbortSignal): GenerateRequest {
+  const question = args.at(-1) ?? ''
+  const pixels = {
+    ...(options.minPixels !== undefined && { minPixels: options.minPixels }),
+    ...(options.maxPixels !== undefined && { maxPixels: options.maxPixels }),
+  }
+  const content: ContentPart[] = args
+    .slice(0, -1)
+    .map((image) => ({ type: 'image', image, ...pixels }))
+  if (options.video) content.push({ type: 'video', video: options.video, ...pixels })
+  content.push({ type: 'text', text: question })
+  const messages: ChatMessage[] = [{ role: 'user', content }]
+  if (options.system !== undefined) messages.unshift({ role: 'system', content: options.system })
+  return {
+    messages,
+    signal,
+    ...(options.maxTokens !== undefined && { maxTokens: options.maxTokens }),
+    ...(options.temperature !== undefined && { temperature: options.temperature }),
+    ...(options.topP !== undefined && { topP: options.topP }),
+    ...(options.topK !== undefined && { topK: options.topK }),
+    ...(options.seed !== undefined && { seed: options.seed }),
+  }
+}
+
+function toJson(result: GenerateResult, info: object): object {
+  return { ...result, model: info }
+}
+
+function summary({ usage, timings, images }: GenerateResult): string {
+  const sizes = images.map((image) => `${image.width}×${image.height} → ${image.tokens} tokens`)
+  return [
+    ...sizes,
+    `${usage.promptTokens} prompt tokens, first token after ${timings.firstTokenMs.toFixed(0)} ms`,
+    `${usage.completionTokens} tokens at ${timings.tokensPerSecond.toFixed(1)} tokens/s`,
+  ].join(' · ')
+}
+
+function printProgress({ phase, loadedBytes, totalBytes }: LoadProgress): void {
+  const percent = totalBytes > 0 ? Math.floor((100 * loadedBytes) / totalBytes) : 0
+  process.stderr.write(`\r\x1b[K${pc.dim(`${phase} ${percent} %`)}`)
+}
+
+function integer(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidOptionError('It must be a whole number.')
+  return Number(text)
+}
+
+function number(text: string): number {
+  const value = Number(text)
+  if (text.trim() === '' || !Number.isFinite(value))
+    throw new InvalidOptionError('It must be a number.')
+  return value
+}
