@@ -1,0 +1,149 @@
+import { spawn } from 'node:child_process'
+import { mkdtemp, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { packageRoot } from '../../lib/package-root.js'
+
+interface Run {
+  stdout: string
+  stderr: string
+  code: number | null
+}
+
+/** Runs the built command line as a user's shell would. */
+function qwen2vl(
+  args: string[],
+  onOutput?: (kill: (signal: NodeJS.Signals) => void) => void,
+): Promise<Run> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [join(packageRoot, 'dist', 'cli.js'), ...args], {
+      cwd: packageRoot,
+    })
+    let stdout = ''
+    let stderr = ''
+    child.stdout.on('data', (chunk: Buffer) => {
+      stdout += chunk.toString()
+      onOutput?.((signal) => child.kill(signal))
+    })
+    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
+    child.on('error', reject)
+    child.on('close', (code) => resolve({ stdout, stderr, code }))
+  })
+}
+
+const picture = (name: string) => `models/qwen2-vl-tiny/images/${name}`
+
+describe('qwen2-vl ask', () => {
+  it('prints the plain answer when piped', async () => {
+    const run = await qwen2vl(['ask', picture('ocr-hello.png'), 'What does the text say?'])
+    expect(run).toEqual({ stdout: 'The text says "HELLO".\n', stderr: '', code: 0 })
+  })
+
+  it('takes several pictures', async () => {
+    const names = [1, 2, 3].map((n) => picture(`three-images-which-${n}.png`))
+    const run = await qwen2vl(['ask', ...names, 'In which picture is the square?'])
+    expect(run.stdout).toMatch(/picture 3 shows a square/)
+  })
+
+  it('takes a video as its frames', async () => {
+    const frames = [0, 1, 2, 3, 4].map(
+      (n) => `models/qwen2-vl-tiny/videos/video-direction/frame-00${n}.png`,
+    )
+    const run = await qwen2vl([
+      'ask',
+      'In which direction does the shape move?',
+      '--video',
+      ...frames,
+    ])
+    expect(run.stdout).toBe('It moves down.\n')
+  })
+
+  it('prints the whole result with --json', async () => {
+    const run = await qwen2vl(['ask', picture('ocr-number.png'), 'Read the text.', '--json'])
+    const result = JSON.parse(run.stdout) as Record<string, never>
+    expect(result).toMatchObject({
+      text: '2095',
+      finishReason: 'stop',
+      usage: { completionTokens: expect.any(Number) as number },
+      model: { architecture: 'Qwen2VLForConditionalGeneration', device: { kind: 'cpu' } },
+    })
+  })
+
+  it('respects --max-tokens', async () => {
+    const run = await qwen2vl([
+      'ask',
+      picture('ocr-hello.png'),
+      'What does the text say?',
+      '-n',
+      '2',
+      '--json',
+    ])
+    expect(JSON.parse(run.stdout)).toMatchObject({ text: 'The text', finishReason: 'length' })
+  })
+
+  it('says in one line what is wrong, and ends with code 1', async () => {
+    const run = await qwen2vl(['ask', 'no-such-picture.png', 'What is this?'])
+    expect(run.code).toBe(1)
+    expect(run.stdout).toBe('')
+    expect(run.stderr).toMatch(/^qwen2-vl: .*no-such-picture\.png.* \[ERR_IMAGE_[A-Z_]+\]\n$/)
+  })
+
+  it('refuses an option value that is no number', async () => {
+    const run = await qwen2vl(['ask', picture('count.png'), 'How many?', '-n', 'many'])
+    expect(run.code).toBe(1)
+    expect(run.stderr).toMatch(/It must be a whole number/)
+  })
+
+  it('ends with code 130 on Ctrl-C', async () => {
+    let sent = false
+    const run = await qwen2vl(
+      [
+        'ask',
+        picture('describe-three.jpg'),
+        'What do you see?',
+        '-n',
+        '2000',
+        '--temperature',
+        '5',
+        '--seed',
+        '1',
+      ],
+      (kill) => {
+        if (!sent) kill('SIGINT')
+        sent = true
+      },
+    )
+    expect(run.code).toBe(130)
+  })
+})
+
+describe('qwen2-vl inspect', () => {
+  it('describes the bundled checkpoint', async () => {
+    const run = await qwen2vl(['inspect', 'tiny', '--json'])
+    expect(JSON.parse(run.stdout)).toMatchObject({
+      architecture: 'Qwen2VLForConditionalGeneration',
+      parameters: { total: 5_549_440 },
+      dtypes: { BF16: 5_549_440 },
+      tiedEmbeddings: true,
+      language: { layers: 4, hiddenSize: 256, heads: 8, kvHeads: 2, headDim: 32, vocabSize: 1280 },
+      contextSize: 2048,
+      memory: { weightBytes: 11_098_880, kvBytesPerToken: 2 * 4 * 2 * 32 * 4 },
+    })
+    expect((await qwen2vl(['inspect', 'tiny'])).stdout).toMatch(
+      /parameters\s+5\.55 M \(language .*, vision .*\)/,
+    )
+  })
+
+  it('says what is wrong with a folder', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'qwen2-vl-'))
+    expect((await qwen2vl(['inspect', folder])).stderr).toMatch(/config\.json.*\[ERR_CHECKPOINT_/)
+    await writeFile(join(folder, 'config.json'), JSON.stringify({ model_type: 'llama' }))
+    expect((await qwen2vl(['inspect', folder])).stderr).toMatch(/llama.*\[ERR_UNSUPPORTED_MODEL\]/)
+  })
+})
+
+it('shows its help and version', async () => {
+  expect((await qwen2vl(['--help'])).stdout).toMatch(/ask .*image/)
+  expect((await qwen2vl(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
+})
