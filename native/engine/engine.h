@@ -11,8 +11,9 @@
 namespace qvl {
 
 struct EngineOptions {
-  int64_t max_sequences = 64;   // sequences that may share a step
-  int64_t max_queue = 1024;     // waiting requests; more are refused with ERR_QUEUE_FULL
+  int64_t max_sequences = 64;  // sequences that may share a step
+  /// Requests that may wait behind max_sequences; more are refused with ERR_QUEUE_FULL.
+  int64_t max_queue = 1024;
   int64_t max_context = 32768;  // prompt plus answer of one sequence
   int64_t prefill_chunk = 256;  // prefill tokens in a step, so that decoding sequences go on
 };
@@ -27,23 +28,28 @@ struct EngineMetrics {
 class Engine {
  public:
   Engine(std::unique_ptr<Model> model, const EngineOptions& options);
-  /// Same as shutdown().
+  /// Same as shutdown(). May run on the engine's thread (the last owner let go in a callback).
   ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
 
-  /// Queues a request; returns its id. Events go to `listener` until its last one. Throws
-  /// Error: ERR_CONTEXT_LENGTH, ERR_QUEUE_FULL, ERR_DISPOSED, ERR_OUT_OF_MEMORY (never fits the
-  /// KV pool), ERR_PROMPT_VISION_MISMATCH, ERR_INVALID_ARGUMENT (id outside the vocabulary, empty).
+  /// Queues a request; returns its id. Events go to `listener` until its last one; the first may
+  /// come before submit() returns. Throws Error: ERR_CONTEXT_LENGTH, ERR_QUEUE_FULL, ERR_DISPOSED,
+  /// ERR_OUT_OF_MEMORY (prompt and max_tokens never fit the KV pool), ERR_PROMPT_VISION_MISMATCH,
+  /// ERR_INVALID_ARGUMENT (empty prompt, id outside the vocabulary, option out of range).
   uint64_t submit(GenerationRequest request, std::shared_ptr<GenerationListener> listener);
   /// Ends the request with FinishReason::kCancelled within one step; a no-op when it has ended.
   void cancel(uint64_t id);
-  /// Fails every request with ERR_DISPOSED, ends the thread, frees the model. Idempotent.
+  /// Fails every request with ERR_DISPOSED, ends the thread, frees the model. Idempotent, from any
+  /// thread, also while a step runs. All is done when it returns, except in a listener's callback:
+  /// there it is done when the callback has returned.
   void shutdown();
 
   EngineMetrics metrics() const;
 
  private:
   class Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace qvl

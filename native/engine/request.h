@@ -19,19 +19,23 @@ struct SamplingOptions {
   float repetition_penalty = 1.0f;  // over prompt and answer, each id once
   float frequency_penalty = 0.0f;   // over the answer, as in the OpenAI API
   float presence_penalty = 0.0f;    // over the answer
-  int64_t penalty_last_n = -1;      // how many last tokens the penalties see; -1 = all
-  uint64_t seed = 0;
+  /// How many last tokens of prompt and answer the penalties see; -1 = all, 0 = none.
+  int64_t penalty_last_n = -1;
+  uint64_t seed = 0;  // a draw depends on the seed and the index of the token in the answer alone
 };
 
 struct GenerationRequest {
   std::vector<int32_t> prompt;    // vision pads already expanded
   std::vector<VisionItem> items;  // images and videos, each kind in order of its pad runs
   SamplingOptions sampling;
+  /// An answer ends at the first of these. It is emitted, as the last token, and counted; it is not
+  /// text.
   std::vector<int32_t> stop_ids;
   int64_t max_tokens = 1024;
   int top_logits = 0;  // how many (id, raw logit) pairs come with each token
 };
 
+/// kStop: a stop id was emitted. kLength: max_tokens, or prompt and answer reached max_context.
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled };
 
 struct TopLogit {
@@ -44,8 +48,9 @@ struct TokenOutput {
   std::vector<TopLogit> top_logits;  // before penalties, largest first
 };
 
-/// Times in milliseconds. queue: submit to first work. vision and prefill: work for this request;
-/// first_token: submit to first token; decode: first to last token.
+/// Times in milliseconds. queue: submit to first work; vision: encoding this request's items;
+/// prefill: the steps that carried its prompt (other sequences may share them); first_token: submit
+/// to first token; decode: first to last token.
 struct GenerationStats {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;

@@ -1,0 +1,179 @@
+#include "engine/generation.h"
+
+#include <algorithm>
+#include <string>
+
+#include "common/error.h"
+#include "engine/sampler.h"
+#include "model/positions.h"
+
+namespace qvl {
+namespace {
+
+constexpr int64_t kSideMultiple = kPatchSize * kMergeSize;
+
+[[noreturn]] void refuse(const std::string& path, const std::string& message) {
+  throw Error("ERR_INVALID_ARGUMENT", message, {{"path", path}});
+}
+
+void check_ids(const GenerationRequest& request, int64_t vocab_size) {
+  if (request.prompt.empty()) refuse("prompt", "the prompt is empty; it needs at least one token");
+  for (size_t i = 0; i < request.prompt.size(); ++i) {
+    const int32_t id = request.prompt[i];
+    if (id >= 0 && id < vocab_size) continue;
+    refuse("prompt", "token " + std::to_string(i) + " of the prompt has id " + std::to_string(id) +
+                         "; the model's vocabulary is 0 to " + std::to_string(vocab_size - 1) +
+                         ": use the tokenizer of the same checkpoint");
+  }
+}
+
+void check_options(const GenerationRequest& request, int64_t vocab_size) {
+  check_sampling_options(request.sampling);
+  if (request.max_tokens < 1) {
+    refuse("maxTokens",
+           "maxTokens is " + std::to_string(request.max_tokens) + "; it must be at least 1");
+  }
+  if (request.top_logits < 0 || request.top_logits > vocab_size) {
+    refuse("topLogits", "topLogits is " + std::to_string(request.top_logits) +
+                            "; it must be between 0 and the vocabulary's size, " +
+                            std::to_string(vocab_size));
+  }
+}
+
+void check_item(const VisionItem& item, size_t index) {
+  const std::string name = "visual item " + std::to_string(index);
+  if (item.frames.empty()) refuse("items", name + " has no frames; it needs at least one");
+  const RgbImage* first = item.frames.front().get();
+  for (const auto& frame : item.frames) {
+    if (frame == nullptr) refuse("items", name + " has a frame without pixels");
+    if (frame->width != first->width || frame->height != first->height) {
+      refuse("items", name + " has frames of different sizes; resize them to one size");
+    }
+    const int64_t width = frame->width;
+    const int64_t height = frame->height;
+    if (width < 1 || height < 1 || width % kSideMultiple != 0 || height % kSideMultiple != 0) {
+      refuse("items", name + " is " + std::to_string(width) + " x " + std::to_string(height) +
+                          " pixels; both sides must be multiples of 28");
+    }
+    const uint64_t expected = static_cast<uint64_t>(width) * static_cast<uint64_t>(height) * 3;
+    if (frame->pixels.size() != expected) {
+      refuse("items", name + " has " + std::to_string(frame->pixels.size()) +
+                          " bytes of pixels; its size needs " + std::to_string(expected));
+    }
+  }
+}
+
+void check_context(int64_t num_prompt, int64_t num_vision, int64_t limit) {
+  if (num_prompt < limit) return;
+  throw Error("ERR_CONTEXT_LENGTH",
+              "the prompt has " + std::to_string(num_prompt) + " tokens, " +
+                  std::to_string(num_vision) + " of them visual; the context of " +
+                  std::to_string(limit) +
+                  " tokens must also hold the answer: shorten the text, lower maxPixels or the "
+                  "number of frames, or load the model with a larger contextSize",
+              {{"prompt_tokens", num_prompt}, {"image_tokens", num_vision}, {"limit", limit}});
+}
+
+void check_memory(int64_t required, int64_t available) {
+  if (required <= available) return;
+  throw Error("ERR_OUT_OF_MEMORY",
+              "prompt and answer need " + std::to_string(required) +
+                  " tokens in the KV cache; all of it holds " + std::to_string(available) +
+                  ": lower maxTokens or maxPixels, or load the model with a larger memoryLimit",
+              {{"required_tokens", required}, {"available_tokens", available}});
+}
+
+/// Where each item's pads are. compute_positions() has checked that runs and items match.
+std::vector<VisionRun> find_runs(std::span<const int32_t> prompt, std::span<const VisionItem> items,
+                                 const ModelConfig& config) {
+  std::vector<VisionRun> runs;
+  size_t next_of_kind[2] = {0, 0};  // images, videos
+  const auto next_item = [&](bool is_video) {
+    size_t& next = next_of_kind[is_video ? 1 : 0];
+    while (items[next].is_video != is_video) ++next;
+    return next++;
+  };
+  for (size_t i = 0; i < prompt.size();) {
+    const bool is_video = prompt[i] == config.video_token_id;
+    if (!is_video && prompt[i] != config.image_token_id) {
+      ++i;
+      continue;
+    }
+    const size_t item = next_item(is_video);
+    runs.push_back({static_cast<int64_t>(i), items[item].num_tokens(), item});
+    i += static_cast<size_t>(items[item].num_tokens());
+  }
+  return runs;
+}
+
+}  // namespace
+
+Generation::Generation(GenerationRequest submitted, std::shared_ptr<GenerationListener> to,
+                       const ModelConfig& config, const GenerationLimits& limits)
+    : request(std::move(submitted)), listener(std::move(to)) {
+  if (listener == nullptr) refuse("listener", "a request needs a listener");
+  check_options(request, config.vocab_size);
+  check_ids(request, config.vocab_size);
+  tokens = std::move(request.prompt);
+  num_prompt = num_tokens = static_cast<int64_t>(tokens.size());
+  const int64_t num_vision = std::count_if(tokens.begin(), tokens.end(), [&](int32_t token) {
+    return token == config.image_token_id || token == config.video_token_id;
+  });
+  check_context(num_prompt, num_vision, limits.max_context);
+  max_answer = std::min(request.max_tokens, limits.max_context - num_prompt);
+
+  std::vector<VisionGrid> grids;
+  for (size_t i = 0; i < request.items.size(); ++i) {
+    const VisionItem& item = request.items[i];
+    check_item(item, i);
+    grids.push_back({item.grid_t(), item.grid_h(), item.grid_w(), item.is_video});
+  }
+  positions = compute_positions(tokens, grids, config.image_token_id, config.video_token_id);
+  vision_runs = find_runs(tokens, request.items, config);
+  needs_vision = !vision_runs.empty();
+
+  max_cached = num_prompt + max_answer - 1;  // the last token is never fed back
+  check_memory(max_cached, limits.cache_tokens);
+  stats.prompt_tokens = num_prompt;
+}
+
+void Generation::append(int32_t token) {
+  const int32_t position = static_cast<int32_t>(tokens.size()) + positions.delta;
+  tokens.push_back(token);
+  for (auto* axis : {&positions.t, &positions.h, &positions.w}) axis->push_back(position);
+  ++stats.completion_tokens;
+}
+
+bool Generation::is_stop(int32_t token) const {
+  return std::find(request.stop_ids.begin(), request.stop_ids.end(), token) !=
+         request.stop_ids.end();
+}
+
+bool Generation::advance_vision(Model& model) {
+  const size_t item = embeddings.size();
+  if (encoding == nullptr) encoding = model.begin_vision(std::move(request.items[item]));
+  if (!encoding->advance()) return false;
+  embeddings.push_back(encoding->take_result());
+  encoding.reset();
+  for (const VisionRun& run : vision_runs) {
+    const int64_t rows = embeddings[item].rows.rows;
+    if (run.item != item || run.count == rows) continue;
+    throw Error("ERR_INTERNAL", "the vision tower gave " + std::to_string(rows) +
+                                    " tokens for an item of " + std::to_string(run.count) +
+                                    ": please report this");
+  }
+  return embeddings.size() == request.items.size();
+}
+
+std::vector<VisionSpan> Generation::vision_spans(int64_t first, int64_t count) const {
+  std::vector<VisionSpan> spans;
+  for (const VisionRun& run : vision_runs) {
+    const int64_t begin = std::max(run.first_token, first);
+    const int64_t end = std::min(run.first_token + run.count, first + count);
+    if (begin >= end) continue;
+    spans.push_back({begin - first, end - begin, &embeddings[run.item], begin - run.first_token});
+  }
+  return spans;
+}
+
+}  // namespace qvl

@@ -1,0 +1,262 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "common/error.h"
+
+namespace qvl {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+/// Up to this k a bounded heap (one pass, nearly no writes) beats selecting in a copy.
+constexpr int64_t kHeapTopK = 256;
+
+bool has_penalties(const SamplingOptions& options) {
+  return options.penalty_last_n != 0 &&
+         (options.repetition_penalty != 1.0f || options.frequency_penalty != 0.0f ||
+          options.presence_penalty != 0.0f);
+}
+
+[[noreturn]] void fail_numerics(size_t id, float logit) {
+  throw Error("ERR_NUMERICS", "the logit of token " + std::to_string(id) + " is " +
+                                  std::to_string(logit) +
+                                  ", a finite number is expected: the weights are damaged or "
+                                  "overflow in this precision; check the checkpoint or load it as "
+                                  "fp32");
+}
+
+/// Index of the largest value, the lowest one on ties.
+size_t argmax(std::span<const float> values) {
+  size_t best = 0;
+  for (size_t i = 1; i < values.size(); ++i) {
+    if (values[i] > values[best]) best = i;
+  }
+  return best;
+}
+
+void check_logits(std::span<const float> logits) {
+  float largest = -kInfinity;
+  bool bad = false;
+  for (const float logit : logits) {
+    bad |= !(logit < kInfinity);  // also true for NaN
+    largest = logit > largest ? logit : largest;
+  }
+  if (bad) {
+    const auto at =
+        std::find_if(logits.begin(), logits.end(), [](float x) { return !(x < kInfinity); });
+    fail_numerics(static_cast<size_t>(at - logits.begin()), *at);
+  }
+  if (largest == -kInfinity) fail_numerics(0, -kInfinity);
+}
+
+/// The k-th largest value, 1 <= k <= values.size().
+float kth_largest(std::span<const float> values, int64_t k, std::vector<float>& scratch) {
+  const auto count = static_cast<std::ptrdiff_t>(k);
+  if (k > kHeapTopK) {
+    scratch.assign(values.begin(), values.end());
+    std::nth_element(scratch.begin(), scratch.begin() + count - 1, scratch.end(), std::greater<>());
+    return scratch[static_cast<size_t>(k) - 1];
+  }
+  scratch.assign(values.begin(), values.begin() + count);
+  std::make_heap(scratch.begin(), scratch.end(), std::greater<>());  // smallest in front
+  for (const float value : values.subspan(static_cast<size_t>(k))) {
+    if (value <= scratch.front()) continue;
+    std::pop_heap(scratch.begin(), scratch.end(), std::greater<>());
+    scratch.back() = value;
+    std::push_heap(scratch.begin(), scratch.end(), std::greater<>());
+  }
+  return scratch.front();
+}
+
+bool ranks_before(const Candidate& a, const Candidate& b) {
+  return a.score > b.score || (a.score == b.score && a.id < b.id);
+}
+
+/// One draw, walking the candidates in order of id.
+int32_t draw(std::span<const Candidate> candidates, double uniform) {
+  double total = 0.0;
+  for (const Candidate& candidate : candidates) total += static_cast<double>(candidate.weight);
+  const double target = uniform * total;
+  double sum = 0.0;
+  for (const Candidate& candidate : candidates) {
+    sum += static_cast<double>(candidate.weight);
+    if (sum > target) return candidate.id;
+  }
+  return candidates.back().id;  // uniform * total rounded up to total
+}
+
+uint64_t split_mix(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+void check_range(const char* name, double value, bool in_range, const char* range) {
+  if (in_range) return;
+  throw Error("ERR_INVALID_ARGUMENT",
+              std::string(name) + " is " + std::to_string(value) + "; it must be " + range,
+              {{"path", std::string(name)}});
+}
+
+}  // namespace
+
+Sampler::Sampler(int64_t vocab_size)
+    : answer_count_(static_cast<size_t>(vocab_size)), seen_(static_cast<size_t>(vocab_size)) {}
+
+int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> history,
+                        int64_t num_prompt, const SamplingOptions& options) {
+  if (options.temperature == 0.0f) {
+    check_logits(logits);
+    if (!has_penalties(options)) return static_cast<int32_t>(argmax(logits));
+    return static_cast<int32_t>(argmax(penalized(logits, history, num_prompt, options)));
+  }
+  const uint64_t index = history.size() - static_cast<uint64_t>(num_prompt);
+  return draw(candidates(logits, history, num_prompt, options), uniform_draw(options.seed, index));
+}
+
+std::span<const float> Sampler::penalized(std::span<const float> logits,
+                                          std::span<const int32_t> history, int64_t num_prompt,
+                                          const SamplingOptions& options) {
+  scores_.assign(logits.begin(), logits.end());
+  if (has_penalties(options)) penalize(history, num_prompt, options);
+  return scores_;
+}
+
+void Sampler::penalize(std::span<const int32_t> history, int64_t num_prompt,
+                       const SamplingOptions& options) {
+  const int64_t length = static_cast<int64_t>(history.size());
+  const int64_t first =
+      options.penalty_last_n < 0 ? 0 : std::max<int64_t>(0, length - options.penalty_last_n);
+  for (int64_t i = first; i < length; ++i) {
+    const size_t id = static_cast<size_t>(history[static_cast<size_t>(i)]);
+    if (seen_[id] == 0) {
+      seen_[id] = 1;
+      seen_ids_.push_back(static_cast<int32_t>(id));
+    }
+    if (i >= num_prompt) ++answer_count_[id];
+  }
+  for (const int32_t token : seen_ids_) {
+    const size_t id = static_cast<size_t>(token);
+    float& score = scores_[id];
+    const float repetition = options.repetition_penalty;
+    if (repetition != 1.0f) score = score < 0.0f ? score * repetition : score / repetition;
+    if (answer_count_[id] != 0) {
+      score -= static_cast<float>(answer_count_[id]) * options.frequency_penalty;
+      score -= options.presence_penalty;
+    }
+    seen_[id] = 0;
+    answer_count_[id] = 0;
+  }
+  seen_ids_.clear();
+}
+
+std::span<const Candidate> Sampler::candidates(std::span<const float> logits,
+                                               std::span<const int32_t> history, int64_t num_prompt,
+                                               const SamplingOptions& options) {
+  check_logits(logits);
+  penalized(logits, history, num_prompt, options);
+  const size_t best = argmax(scores_);
+  const float largest = scores_[best] / options.temperature;
+  candidates_.clear();
+  if (!std::isfinite(largest)) {
+    // The quotient overflows: a temperature this low leaves the best id alone.
+    candidates_.push_back({static_cast<int32_t>(best), largest, 1.0f});
+    return candidates_;
+  }
+  if (options.temperature != 1.0f) {
+    for (float& score : scores_) score /= options.temperature;
+  }
+  float threshold = -kInfinity;
+  if (options.top_k > 0 && options.top_k < static_cast<int64_t>(scores_.size())) {
+    threshold = kth_largest(scores_, options.top_k, largest_);
+  }
+  for (size_t id = 0; id < scores_.size(); ++id) {
+    const float score = scores_[id];
+    if (score < threshold) continue;
+    const float weight = std::exp(score - largest);
+    if (weight > 0.0f) candidates_.push_back({static_cast<int32_t>(id), score, weight});
+  }
+  if (options.top_p < 1.0f) keep_top_p(static_cast<double>(options.top_p));
+  if (options.min_p > 0.0f) {
+    // The largest weight is exp(0) = 1, so a weight is its probability relative to the best one's.
+    std::erase_if(candidates_, [&](const Candidate& c) { return c.weight < options.min_p; });
+  }
+  return candidates_;
+}
+
+/// Keeps the fewest largest candidates whose share of all weight reaches top_p; at least one.
+void Sampler::keep_top_p(double top_p) {
+  double total = 0.0;
+  for (const Candidate& candidate : candidates_) total += static_cast<double>(candidate.weight);
+  // Candidates below this weight are together less than the share that is cut off, so none of them
+  // survives: what remains to be sorted is short, except for nearly flat distributions.
+  const double negligible = (1.0 - top_p) * total / static_cast<double>(candidates_.size());
+  sorted_.clear();
+  for (const Candidate& candidate : candidates_) {
+    if (static_cast<double>(candidate.weight) >= negligible) sorted_.push_back(candidate);
+  }
+  std::sort(sorted_.begin(), sorted_.end(), ranks_before);
+  double sum = 0.0;
+  size_t last = 0;
+  for (;; ++last) {
+    sum += static_cast<double>(sorted_[last].weight);
+    if (sum >= top_p * total || last + 1 == sorted_.size()) break;
+  }
+  const Candidate cut = sorted_[last];
+  std::erase_if(candidates_, [&](const Candidate& c) { return ranks_before(cut, c); });
+}
+
+double uniform_draw(uint64_t seed, uint64_t index) {
+  // Seeds are spread first, so that neighbouring seeds do not share a shifted stream.
+  const uint64_t state = split_mix(seed + 0x9e3779b97f4a7c15u) + (index + 1) * 0x9e3779b97f4a7c15u;
+  return static_cast<double>(split_mix(state) >> 11) * 0x1.0p-53;
+}
+
+std::vector<TopLogit> top_logits(std::span<const float> logits, int64_t count) {
+  const size_t wanted = std::min(static_cast<size_t>(std::max<int64_t>(count, 0)), logits.size());
+  const auto before = [](const TopLogit& a, const TopLogit& b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+  };
+  std::vector<TopLogit> top;  // a heap with its last-ranked entry in front
+  top.reserve(wanted);
+  for (size_t id = 0; id < logits.size() && wanted > 0; ++id) {
+    const TopLogit entry{static_cast<int32_t>(id), logits[id]};
+    if (top.size() == wanted) {
+      if (!before(entry, top.front())) continue;
+      std::pop_heap(top.begin(), top.end(), before);
+      top.pop_back();
+    }
+    top.push_back(entry);
+    std::push_heap(top.begin(), top.end(), before);
+  }
+  std::sort_heap(top.begin(), top.end(), before);
+  return top;
+}
+
+void check_sampling_options(const SamplingOptions& options) {
+  const auto at_least = [](float value, float low) { return std::isfinite(value) && value >= low; };
+  check_range("temperature", options.temperature, at_least(options.temperature, 0.0f),
+              "0 (greedy) or a positive number");
+  check_range("topK", static_cast<double>(options.top_k), options.top_k >= 0,
+              "0 (off) or a positive integer");
+  check_range("topP", options.top_p, options.top_p >= 0.0f && options.top_p <= 1.0f,
+              "between 0 and 1");
+  check_range("minP", options.min_p, options.min_p >= 0.0f && options.min_p <= 1.0f,
+              "between 0 and 1");
+  check_range("repetitionPenalty", options.repetition_penalty,
+              at_least(options.repetition_penalty, std::numeric_limits<float>::min()),
+              "a positive number");
+  // Far beyond use, but bounded: a sum of penalties can then never be infinite.
+  check_range("frequencyPenalty", options.frequency_penalty,
+              std::fabs(options.frequency_penalty) <= 1000.0f, "between -1000 and 1000");
+  check_range("presencePenalty", options.presence_penalty,
+              std::fabs(options.presence_penalty) <= 1000.0f, "between -1000 and 1000");
+  check_range("penaltyLastN", static_cast<double>(options.penalty_last_n),
+              options.penalty_last_n >= -1, "-1 (all) or the number of last tokens to look at");
+}
+
+}  // namespace qvl

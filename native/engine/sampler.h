@@ -1,0 +1,67 @@
+#pragma once
+
+// Chooses the next token from a row of logits. The order is the reference's (transformers' logits
+// processors): repetition penalty, frequency and presence penalty, temperature, top-k, top-p,
+// min-p, one draw. Scores are float32 as in the reference; sums of weights are double, in order of
+// id (top-p: largest first).
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/request.h"
+
+namespace qvl {
+
+/// A token that may be drawn.
+struct Candidate {
+  int32_t id = 0;
+  float score = 0.0f;   // after penalties and temperature
+  float weight = 0.0f;  // exp(score - largest score): probability but for the common factor
+};
+
+/// Holds scratch memory only: a choice depends on nothing but the arguments. Not thread-safe.
+class Sampler {
+ public:
+  explicit Sampler(int64_t vocab_size);
+
+  /// The next id. `history` is the prompt and, from `num_prompt` on, the answer so far; the draw
+  /// depends on options.seed and the length of the answer alone. Throws Error(ERR_NUMERICS) when a
+  /// logit is NaN or +infinity, or all are -infinity (which is otherwise allowed: a masked id).
+  int32_t sample(std::span<const float> logits, std::span<const int32_t> history,
+                 int64_t num_prompt, const SamplingOptions& options);
+
+  /// What sample() draws from when options.temperature > 0, in order of id; valid until the next
+  /// call.
+  std::span<const Candidate> candidates(std::span<const float> logits,
+                                        std::span<const int32_t> history, int64_t num_prompt,
+                                        const SamplingOptions& options);
+
+  /// The logits after the penalties; valid until the next call.
+  std::span<const float> penalized(std::span<const float> logits, std::span<const int32_t> history,
+                                   int64_t num_prompt, const SamplingOptions& options);
+
+ private:
+  void penalize(std::span<const int32_t> history, int64_t num_prompt,
+                const SamplingOptions& options);
+  void keep_top_p(double top_p);
+
+  std::vector<float> scores_;           // V
+  std::vector<Candidate> candidates_;   // up to V
+  std::vector<Candidate> sorted_;       // top-p
+  std::vector<float> largest_;          // top-k
+  std::vector<uint32_t> answer_count_;  // V; occurrences in the window's part of the answer
+  std::vector<uint8_t> seen_;           // V; 1 = in the window
+  std::vector<int32_t> seen_ids_;       // ids with seen_ = 1, so that resetting is cheap
+};
+
+/// A number of [0, 1) that depends on its arguments alone (counter-based SplitMix64).
+double uniform_draw(uint64_t seed, uint64_t index);
+
+/// The `count` largest logits, largest first; the lowest id first among equal ones.
+std::vector<TopLogit> top_logits(std::span<const float> logits, int64_t count);
+
+/// Throws Error(ERR_INVALID_ARGUMENT) when an option is out of its range.
+void check_sampling_options(const SamplingOptions& options);
+
+}  // namespace qvl

@@ -1,0 +1,91 @@
+#pragma once
+
+// Which tokens of which sequences the next step computes. Pure bookkeeping: no tensors, no threads,
+// no clock, so that every decision can be tested as a table.
+//
+// - First come, first served. The running sequences and the waiting ones are both in order of
+//   arrival, and every running one arrived before every waiting one.
+// - A step takes one token of every decoding sequence, then prompt chunks in order of arrival.
+// - A sequence is admitted when the pool can hold all its known tokens and still has one block to
+//   grow for every running sequence; it then owns the blocks of all its known tokens.
+// - When a decoding sequence finds no block, the most recently admitted sequence gives up its own
+//   and goes back to the front of the queue; what it had computed is computed again later. So the
+//   oldest sequence always goes on, and because each fits alone, every one ends.
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "engine/block_pool.h"
+#include "engine/sequence.h"
+
+namespace qvl {
+
+struct SchedulerOptions {
+  int64_t max_sequences = 64;
+  int64_t prefill_chunk = 256;    // prompt tokens of a step, over all sequences
+  int64_t max_step_tokens = 512;  // tokens of a step; at least max_sequences
+  int64_t block_tokens = 32;
+};
+
+/// Tokens [first_token, first_token + count) of one sequence.
+struct StepItem {
+  Sequence* sequence = nullptr;
+  int64_t first_token = 0;
+  int64_t count = 0;
+  bool is_decode = false;
+  bool wants_logits = false;  // its last token is the sequence's last known one
+};
+
+struct StepPlan {
+  std::vector<StepItem> items;
+  Sequence* vision = nullptr;  // whose visual items are encoded next; runs beside the step
+  std::vector<Sequence*> preempted;
+};
+
+class Scheduler {
+ public:
+  /// `pool` must outlive the scheduler.
+  Scheduler(const SchedulerOptions& options, BlockPool* pool);
+
+  /// True when the pool, all of it, can hold the sequence at its longest.
+  bool can_ever_fit(int64_t max_cached) const;
+  /// Queues a sequence that can_ever_fit(). It must outlive its time here (until remove()).
+  void add(Sequence* sequence);
+  /// Decides the next step; preempts, admits and gives blocks. Calling it again without having
+  /// computed anything plans the same step.
+  StepPlan plan();
+  /// The visual items of the sequence are encoded.
+  void finish_vision(Sequence* sequence);
+  /// The item's keys and values are in the cache.
+  void finish_item(const StepItem& item);
+  /// A token was sampled behind the last known one.
+  void append_token(Sequence* sequence);
+  /// Takes a sequence out, whatever its phase, and frees its blocks.
+  void remove(Sequence* sequence);
+
+  /// False when the pool is large enough for the sequence and all that were admitted before it at
+  /// their longest: it will then never have to be computed again.
+  bool may_be_preempted(const Sequence* sequence) const;
+
+  int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
+  int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  bool idle() const { return running_.empty() && waiting_.empty(); }
+  const std::vector<Sequence*>& running() const { return running_; }
+
+ private:
+  int64_t blocks_for(int64_t tokens) const;
+  bool grow_to(Sequence* sequence, int64_t tokens);
+  void free_blocks(Sequence* sequence);
+  void preempt_last(StepPlan& plan);
+  void plan_decodes(StepPlan& plan);
+  void admit();
+  void plan_prefills(StepPlan& plan) const;
+
+  SchedulerOptions options_;
+  BlockPool* pool_;
+  std::vector<Sequence*> running_;  // in order of arrival
+  std::deque<Sequence*> waiting_;   // in order of arrival, all later than running_
+};
+
+}  // namespace qvl
