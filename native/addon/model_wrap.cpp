@@ -1,0 +1,67 @@
+#include "addon/model_wrap.h"
+
+#include <utility>
+
+#include "addon/addon.h"
+#include "addon/async.h"
+#include "addon/convert.h"
+#include "addon/errors.h"
+#include "addon/generation.h"
+
+namespace qvl::addon {
+
+Napi::Function ModelWrap::define(Napi::Env env) {
+  return DefineClass(env, "NativeModel",
+                     {InstanceMethod<&ModelWrap::generate>("generate", napi_default_method),
+                      InstanceMethod<&ModelWrap::metrics>("metrics", napi_default_method),
+                      InstanceMethod<&ModelWrap::dispose>("dispose", napi_default_method),
+                      InstanceAccessor<&ModelWrap::device>("device", napi_enumerable),
+                      InstanceAccessor<&ModelWrap::weight_bytes>("weightBytes", napi_enumerable)});
+}
+
+Napi::Object ModelWrap::create(Napi::Env env, std::shared_ptr<ModelHandle> model) {
+  Addon& addon = Addon::of(env);
+  return addon.construct(addon.model_constructor, addon.pending_model, std::move(model));
+}
+
+ModelWrap::ModelWrap(const Napi::CallbackInfo& info)
+    : ObjectWrap(info),
+      model_(std::move(Addon::of(info.Env()).pending_model)),
+      reaper_(Addon::of(info.Env()).reaper()) {
+  if (model_ == nullptr) {
+    throw Napi::TypeError::New(info.Env(), "NativeModel is made by loadModel() only.");
+  }
+}
+
+ModelWrap::~ModelWrap() { reaper_->release(std::move(model_)); }
+
+Napi::Value ModelWrap::generate(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return start_generation(info, model_); });
+}
+
+Napi::Value ModelWrap::metrics(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return to_js(info.Env(), model_->engine->metrics()); });
+}
+
+Napi::Value ModelWrap::dispose(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return run_async<Nothing>(
+        info.Env(), "qwen2-vl.dispose",
+        [engine = model_->engine.get()] {
+          engine->shutdown();
+          return Nothing{};
+        },
+        // Holds the model until the engine has ended.
+        [model = model_](Napi::Env env, Nothing) { return env.Undefined(); });
+  });
+}
+
+Napi::Value ModelWrap::device(const Napi::CallbackInfo& info) {
+  return to_js(info.Env(), model_->device);
+}
+
+Napi::Value ModelWrap::weight_bytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(model_->weight_bytes));
+}
+
+}  // namespace qvl::addon
