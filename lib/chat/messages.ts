@@ -1,0 +1,416 @@
+/**
+ * Messages as callers write them, and their one normal form. Three spellings of a content part are
+ * understood: the package's own (camelCase), that of the Python reference (snake_case) and OpenAI's
+ * (`image_url`, `input_text`, `input_image`).
+ */
+import { InvalidArgumentError } from '../errors.js'
+import type { ImageSource } from '../processor/source.js'
+import { nearestName } from '../suggest.js'
+
+/** Size limits of one image or of each frame of one video, in pixels; unset ones are the checkpoint's. */
+export interface PixelOptions {
+  /** Smaller pictures are enlarged to at least this area. */
+  minPixels?: number
+  /** Larger pictures are shrunk to at most this area. */
+  maxPixels?: number
+  /** Exact height before rounding to a multiple of 28; needs `resizedWidth` and replaces the limits. */
+  resizedHeight?: number
+  /** Exact width before rounding to a multiple of 28; needs `resizedHeight` and replaces the limits. */
+  resizedWidth?: number
+}
+
+/** {@link PixelOptions} as the Python reference spells them. */
+export interface SnakeCasePixelOptions {
+  min_pixels?: number
+  max_pixels?: number
+  resized_height?: number
+  resized_width?: number
+}
+
+/** A piece of text. `input_text` is the spelling of OpenAI's Responses API. */
+export interface TextPart {
+  type: 'text' | 'input_text'
+  text: string
+}
+
+/** One image, in the package's own or the Python reference's spelling. */
+export interface ImagePart extends PixelOptions, SnakeCasePixelOptions {
+  type: 'image'
+  image: ImageSource
+}
+
+/** One image in OpenAI's spellings. `detail` has no effect: the pixel limits decide. */
+export interface ImageUrlPart extends PixelOptions, SnakeCasePixelOptions {
+  type: 'image_url' | 'input_image'
+  image_url:
+    | ImageSource
+    | ({ url: ImageSource; detail?: 'auto' | 'low' | 'high' } & PixelOptions &
+        SnakeCasePixelOptions)
+  detail?: 'auto' | 'low' | 'high'
+}
+
+/**
+ * One video as the list of its frames, which are used as they are, none left out. `fps` is accepted
+ * because the reference's own examples carry it; it changes nothing for Qwen2-VL, whose positions
+ * do not depend on time.
+ */
+export interface VideoPart extends PixelOptions, SnakeCasePixelOptions {
+  type: 'video'
+  video: readonly ImageSource[]
+  fps?: number
+}
+
+/** What a message's content is made of. */
+export type ContentPart = TextPart | ImagePart | ImageUrlPart | VideoPart
+
+/** One turn of a conversation. Any role is allowed; the template decides what it means. */
+export interface ChatMessage {
+  role: string
+  content: string | readonly ContentPart[]
+}
+
+/** A content part as the chat template sees it. */
+export type TemplatePart =
+  | { type: 'text'; text: string }
+  | { type: 'image'; image: true }
+  | { type: 'video'; video: true }
+
+/** A message as the chat template sees it: no pixels, one spelling. */
+export interface TemplateMessage {
+  role: string
+  content: string | TemplatePart[]
+}
+
+/** An image or video of the conversation. `path` says where it stands, for messages of errors. */
+export type MediaPart =
+  | { kind: 'image'; image: ImageSource; options: PixelOptions; path: string }
+  | { kind: 'video'; frames: readonly ImageSource[]; options: PixelOptions; path: string }
+
+/** Checked messages: text for the template, and the media in order of appearance. */
+export interface NormalizedMessages {
+  messages: TemplateMessage[]
+  media: MediaPart[]
+}
+
+/**
+ * Checks messages of any accepted spelling and brings them into the one normal form.
+ *
+ * @throws InvalidArgumentError with the `path` of the first fault, e.g. `messages[0].content[1].maxPixels`.
+ */
+export function normalizeMessages(messages: unknown): NormalizedMessages {
+  if (!Array.isArray(messages)) {
+    throw invalid('messages', `messages must be a list of { role, content }, not ${nameOf(messages)}.`)
+  }
+  if (messages.length === 0) {
+    throw invalid('messages', 'messages is empty. Give at least one { role, content }.')
+  }
+  const media: MediaPart[] = []
+  return {
+    messages: messages.map((message, index) =>
+      normalizeMessage(message, `messages[${index}]`, media),
+    ),
+    media,
+  }
+}
+
+function normalizeMessage(message: unknown, path: string, media: MediaPart[]): TemplateMessage {
+  if (!isRecord(message)) {
+    throw invalid(path, `${path} must be an object { role, content }, not ${nameOf(message)}.`)
+  }
+  refuseUnknownKeys(message, messageKeys, path)
+  const { role, content } = message
+  if (typeof role !== 'string' || role === '') {
+    throw invalid(
+      `${path}.role`,
+      `${path}.role must be a string such as 'system', 'user' or 'assistant', not ${nameOf(role)}.`,
+    )
+  }
+  if (typeof content === 'string') return { role, content }
+  if (!Array.isArray(content)) {
+    throw invalid(
+      `${path}.content`,
+      `${path}.content must be a string or a list of parts, not ${nameOf(content)}.`,
+    )
+  }
+  return {
+    role,
+    content: content.map((part, index) => normalizePart(part, `${path}.content[${index}]`, media)),
+  }
+}
+
+function normalizePart(part: unknown, path: string, media: MediaPart[]): TemplatePart {
+  if (!isRecord(part)) {
+    const hint = typeof part === 'string' ? " Write { type: 'text', text: '…' }." : ''
+    throw invalid(path, `${path} must be a content part, not ${nameOf(part)}.${hint}`)
+  }
+  switch (partKind(part, path)) {
+    case 'text':
+      return normalizeText(part, path)
+    case 'image':
+      media.push(normalizeImage(part, path))
+      return { type: 'image', image: true }
+    case 'video':
+      media.push(normalizeVideo(part, path))
+      return { type: 'video', video: true }
+  }
+}
+
+/** By `type`; without one, by the key that carries the content, as the reference does. */
+function partKind(part: Record<string, unknown>, path: string): 'text' | 'image' | 'video' {
+  const { type } = part
+  if (type === undefined) {
+    if ('image' in part || 'image_url' in part) return 'image'
+    if ('video' in part) return 'video'
+    if ('text' in part) return 'text'
+    throw invalid(`${path}.type`, `${path}.type is missing. It is one of ${quoted(partTypes)}.`)
+  }
+  switch (type) {
+    case 'text':
+    case 'input_text':
+      return 'text'
+    case 'image':
+    case 'image_url':
+    case 'input_image':
+      return 'image'
+    case 'video':
+      return 'video'
+    case 'video_url':
+      throw invalid(`${path}.type`, `${path} is a video_url. ${framesOnly}`)
+    default: {
+      const suggestion = typeof type === 'string' ? nearestName(type, partTypes) : undefined
+      throw invalid(
+        `${path}.type`,
+        `${path}.type is ${typeof type === 'string' ? `'${type}'` : nameOf(type)}. ` +
+          (suggestion === undefined
+            ? `It must be one of ${quoted(partTypes)}.`
+            : `Did you mean '${suggestion}'?`),
+        suggestion,
+      )
+    }
+  }
+}
+
+function normalizeText(part: Record<string, unknown>, path: string): TemplatePart {
+  refuseUnknownKeys(part, textKeys, path)
+  const { text } = part
+  if (typeof text !== 'string') {
+    throw invalid(`${path}.text`, `${path}.text must be a string, not ${nameOf(text)}.`)
+  }
+  return { type: 'text', text }
+}
+
+function normalizeImage(part: Record<string, unknown>, path: string): MediaPart {
+  refuseUnknownKeys(part, imageKeys, path)
+  checkDetail(part['detail'], `${path}.detail`)
+  const key = onlyOneOf(part, ['image', 'image_url'], path)
+  const value = part[key]
+  const valuePath = `${path}.${key}`
+  const options = pixelOptions(part, path)
+  if (key === 'image_url' && isRecord(value) && !isImageSource(value)) {
+    // OpenAI's object form. Pixel limits inside it are how other servers take them.
+    refuseUnknownKeys(value, imageUrlKeys, valuePath)
+    checkDetail(value['detail'], `${valuePath}.detail`)
+    const inner = pixelOptions(value, valuePath)
+    for (const name of Object.keys(inner)) {
+      if (name in options) throw invalid(`${valuePath}.${name}`, `${valuePath}.${name} is given twice.`)
+    }
+    const all = { ...options, ...inner }
+    checkLimits(all, path)
+    return { kind: 'image', image: imageSource(value['url'], `${valuePath}.url`), options: all, path }
+  }
+  checkLimits(options, path)
+  return { kind: 'image', image: imageSource(value, valuePath), options, path }
+}
+
+function normalizeVideo(part: Record<string, unknown>, path: string): MediaPart {
+  for (const key of samplingKeys) {
+    if (part[key] !== undefined) {
+      throw invalid(
+        `${path}.${key}`,
+        `${path}.${key} chooses frames of a video file, but a list of frames is used as it is. ` +
+          'Leave it out, and leave unwanted frames out of the list.',
+      )
+    }
+  }
+  refuseUnknownKeys(part, videoKeys, path)
+  const { video, fps } = part
+  const videoPath = `${path}.video`
+  if (!Array.isArray(video)) {
+    const isFile = typeof video === 'string' || isImageSource(video)
+    throw invalid(
+      videoPath,
+      isFile
+        ? `${videoPath} is a video file. ${framesOnly}`
+        : `${videoPath} must be a list of frames, not ${nameOf(video)}.`,
+    )
+  }
+  if (video.length === 0) {
+    throw invalid(videoPath, `${videoPath} has no frames. Give at least one.`)
+  }
+  if (fps !== undefined && !(typeof fps === 'number' && Number.isFinite(fps) && fps > 0)) {
+    throw invalid(`${path}.fps`, `${path}.fps must be a number above 0, not ${shown(fps)}.`)
+  }
+  const options = pixelOptions(part, path)
+  checkLimits(options, path)
+  const frames = video.map((frame, index) => imageSource(frame, `${videoPath}[${index}]`))
+  return { kind: 'video', frames, options, path }
+}
+
+/** Reads the pixel options of either spelling into the camelCase ones. */
+function pixelOptions(part: Record<string, unknown>, path: string): PixelOptions {
+  const options: PixelOptions = {}
+  for (const [name, snakeName] of pixelNames) {
+    const given = [name, snakeName].filter((key) => part[key] !== undefined)
+    const key = given[0]
+    if (key === undefined) continue
+    if (given.length > 1) {
+      throw invalid(`${path}.${snakeName}`, `${path} has both ${name} and ${snakeName}. Give one.`)
+    }
+    const value = part[key]
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1) {
+      throw invalid(
+        `${path}.${key}`,
+        `${path}.${key} must be a whole number of pixels from 1 up, not ${shown(value)}.`,
+      )
+    }
+    options[name] = value
+  }
+  return options
+}
+
+function checkLimits(options: PixelOptions, path: string): void {
+  const { minPixels, maxPixels, resizedHeight, resizedWidth } = options
+  if (minPixels !== undefined && maxPixels !== undefined && minPixels > maxPixels) {
+    throw invalid(
+      `${path}.minPixels`,
+      `${path}.minPixels is ${minPixels}, which is more than maxPixels, ${maxPixels}.`,
+    )
+  }
+  if ((resizedHeight === undefined) !== (resizedWidth === undefined)) {
+    const missing = resizedHeight === undefined ? 'resizedHeight' : 'resizedWidth'
+    throw invalid(
+      `${path}.${missing}`,
+      `${path}.${missing} is missing. resizedHeight and resizedWidth go together.`,
+    )
+  }
+}
+
+function checkDetail(detail: unknown, path: string): void {
+  if (detail === undefined || detail === 'auto' || detail === 'low' || detail === 'high') return
+  throw invalid(path, `${path} must be 'auto', 'low' or 'high', not ${shown(detail)}.`)
+}
+
+function imageSource(value: unknown, path: string): ImageSource {
+  if (value === '') throw invalid(path, `${path} is an empty string. Give a path or a URL.`)
+  if (isImageSource(value)) return value
+  throw invalid(
+    path,
+    `${path} must be a path, a URL, a Buffer, Uint8Array or ArrayBuffer with an image file, ` +
+      `or raw pixels { data, width, height, channels }, not ${nameOf(value)}.`,
+  )
+}
+
+/** Tells what can be an image by its kind alone; lib/processor judges what is inside. */
+function isImageSource(value: unknown): value is ImageSource {
+  if (typeof value === 'string' || value instanceof URL) return true
+  if (value instanceof Uint8Array || value instanceof ArrayBuffer) return true
+  return (
+    isRecord(value) &&
+    (value['data'] instanceof Uint8Array || value['data'] instanceof Uint8ClampedArray) &&
+    ['width', 'height', 'channels'].every((key) => typeof value[key] === 'number')
+  )
+}
+
+function onlyOneOf<Key extends string>(
+  part: Record<string, unknown>,
+  keys: readonly [Key, ...Key[]],
+  path: string,
+): Key {
+  const given = keys.filter((key) => part[key] !== undefined)
+  if (given.length > 1) throw invalid(path, `${path} has both ${given.join(' and ')}. Give one.`)
+  const key = given[0]
+  if (key === undefined) {
+    throw invalid(`${path}.${keys[0]}`, `${path}.${keys[0]} is missing. Give the picture there.`)
+  }
+  return key
+}
+
+function refuseUnknownKeys(
+  object: Record<string, unknown>,
+  known: readonly string[],
+  path: string,
+): void {
+  for (const key of Object.keys(object)) {
+    if (known.includes(key) || object[key] === undefined) continue
+    const suggestion = nearestName(key, known)
+    throw invalid(
+      `${path}.${key}`,
+      `${path}.${key} is not known. ` +
+        (suggestion === undefined
+          ? `The keys here are ${quoted(known)}.`
+          : `Did you mean '${suggestion}'?`),
+      suggestion,
+    )
+  }
+}
+
+const framesOnly =
+  'Video files are not read yet: give the frames as a list of images, ' +
+  "{ type: 'video', video: ['frame-0.png', 'frame-1.png', …] }."
+
+const pixelNames = [
+  ['minPixels', 'min_pixels'],
+  ['maxPixels', 'max_pixels'],
+  ['resizedHeight', 'resized_height'],
+  ['resizedWidth', 'resized_width'],
+] as const
+const pixelKeys = pixelNames.flat()
+const partTypes = ['text', 'image', 'video', 'image_url', 'input_text', 'input_image'] as const
+const messageKeys = ['role', 'content'] as const
+const textKeys = ['type', 'text'] as const
+const imageKeys = ['type', 'image', 'image_url', 'detail', ...pixelKeys] as const
+const imageUrlKeys = ['url', 'detail', ...pixelKeys] as const
+const videoKeys = ['type', 'video', 'fps', ...pixelKeys] as const
+const samplingKeys = [
+  'nframes',
+  'minFrames',
+  'min_frames',
+  'maxFrames',
+  'max_frames',
+  'totalPixels',
+  'total_pixels',
+  'videoStart',
+  'video_start',
+  'videoEnd',
+  'video_end',
+] as const
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** What a value is, in words: `null`, `a number`, `an instance of Blob`. */
+function nameOf(value: unknown): string {
+  if (value === undefined || value === null) return String(value)
+  if (Array.isArray(value)) return 'a list'
+  if (typeof value !== 'object') return value === '' ? 'an empty string' : `a ${typeof value}`
+  const prototype: unknown = Object.getPrototypeOf(value)
+  const name = isRecord(prototype) ? prototype.constructor.name : ''
+  return name === '' || name === 'Object' ? 'an object' : `an instance of ${name}`
+}
+
+/** Numbers as they are, everything else in words. */
+function shown(value: unknown): string {
+  return typeof value === 'number' ? String(value) : nameOf(value)
+}
+
+function quoted(names: readonly string[]): string {
+  return names.map((name) => `'${name}'`).join(', ')
+}
+
+function invalid(path: string, message: string, suggestion?: string): InvalidArgumentError {
+  return new InvalidArgumentError(message, {
+    path,
+    ...(suggestion !== undefined && { suggestion }),
+  })
+}

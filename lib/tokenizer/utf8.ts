@@ -1,0 +1,32 @@
+/** What the tokenizer needs to know about UTF-8. */
+
+/**
+ * How many leading bytes can be decoded for good: all, but for a last character that is begun,
+ * valid so far and not complete.
+ */
+export function completePrefixLength(bytes: Uint8Array): number {
+  // A lead byte further back than 3 bytes is complete, or broken by what follows it.
+  for (let back = 1; back <= Math.min(3, bytes.length); back++) {
+    const start = bytes.length - back
+    const lead = bytes[start] ?? 0
+    if ((lead & 0xc0) === 0x80) continue
+    return isBegun(bytes, start) ? start : bytes.length
+  }
+  return bytes.length
+}
+
+/** Whether the bytes from `start` to the end are a proper prefix of one well-formed character. */
+function isBegun(bytes: Uint8Array, start: number): boolean {
+  const lead = bytes[start] ?? 0
+  const length = bytes.length - start
+  const needed = lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : 4
+  if (lead < 0xc2 || lead > 0xf4 || length >= needed) return false
+  if (length === 1) return true
+  // The second byte rules out overlong forms, surrogates and code points above U+10FFFF.
+  const second = bytes[start + 1] ?? 0
+  if (lead === 0xe0) return second >= 0xa0
+  if (lead === 0xed) return second < 0xa0
+  if (lead === 0xf0) return second >= 0x90
+  if (lead === 0xf4) return second < 0x90
+  return true
+}
