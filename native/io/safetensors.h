@@ -10,11 +10,13 @@
 #include <string_view>
 #include <vector>
 
+#include "io/file.h"
+
 namespace qvl {
 
 struct TensorEntry {
   std::string name;
-  std::string dtype;  // as written: "BF16", "F16", "F32", "I32", ...
+  std::string dtype;  // as written: "BF16", "F16", "F32", "I32", ...; any type of the format
   std::vector<int64_t> shape;
   uint64_t begin = 0;  // byte range in the file, header included
   uint64_t end = 0;
@@ -22,9 +24,10 @@ struct TensorEntry {
 };
 
 /// Parses and checks one file's header. `header` is the JSON text, `data_size` the number of bytes
-/// after it. Offsets in the result are relative to the data section. Throws Error with
-/// ERR_CHECKPOINT_HEADER, _OFFSETS, _SHAPE, _DTYPE or _DUPLICATE_TENSOR. This is what the fuzzer
-/// drives.
+/// after it. The result is in the order of the data, and offsets in it are relative to the data
+/// section: the ranges cover it from the first byte to the last without hole or overlap. Throws
+/// Error with ERR_CHECKPOINT_HEADER, _OFFSETS, _TRUNCATED, _SHAPE, _DTYPE or _DUPLICATE_TENSOR.
+/// This is what the fuzzer drives.
 std::vector<TensorEntry> parse_safetensors_header(std::string_view header, uint64_t data_size,
                                                   const std::string& file_name);
 
@@ -37,7 +40,6 @@ class Checkpoint {
   /// Opens the files and reads their headers. Throws Error(ERR_CHECKPOINT_*) with details
   /// `file` and `tensor`: missing or truncated file, bad header, a name that two files hold.
   static std::shared_ptr<const Checkpoint> open(const std::vector<std::string>& paths);
-  ~Checkpoint();
 
   const std::vector<std::string>& files() const { return paths_; }
   const std::map<std::string, TensorEntry, std::less<>>& tensors() const { return tensors_; }
@@ -51,7 +53,7 @@ class Checkpoint {
  private:
   Checkpoint() = default;
   std::vector<std::string> paths_;
-  std::vector<int> descriptors_;
+  std::vector<InputFile> inputs_;
   std::map<std::string, TensorEntry, std::less<>> tensors_;
 };
 
