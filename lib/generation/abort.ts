@@ -1,0 +1,72 @@
+/** One place where everything that can end a request early comes together. */
+import { getMaxListeners, setMaxListeners } from 'node:events'
+
+/** The end of one request before its time: by a signal, by leaving a stream, by dispose(). */
+export class Abort {
+  readonly #callbacks = new Set<() => void>()
+  readonly #unfollow: (() => void)[] = []
+  #state: { reason: unknown } | undefined
+
+  get aborted(): boolean {
+    return this.#state !== undefined
+  }
+
+  get reason(): unknown {
+    return this.#state?.reason
+  }
+
+  /** The first reason stays; later calls do nothing. */
+  abort(reason: unknown): void {
+    if (this.#state) return
+    this.#state = { reason }
+    const callbacks = [...this.#callbacks]
+    this.close()
+    for (const callback of callbacks) callback()
+  }
+
+  throwIfAborted(): void {
+    if (this.#state) throw this.#state.reason
+  }
+
+  /** Aborts when `signal` does, with its reason; at once if it already has. */
+  follow(signal: AbortSignal): void {
+    if (signal.aborted) return this.abort(signal.reason)
+    const listener = () => this.abort(signal.reason)
+    // One signal may serve many requests; Node would warn of a leak at the eleventh.
+    if (getMaxListeners(signal) === 10) setMaxListeners(0, signal)
+    signal.addEventListener('abort', listener, { once: true })
+    this.#unfollow.push(() => signal.removeEventListener('abort', listener))
+  }
+
+  /** Calls back at the abort; at once if it has happened. */
+  onAbort(callback: () => void): void {
+    if (this.#state) callback()
+    else this.#callbacks.add(callback)
+  }
+
+  /** The work's result, or a rejection with the reason as soon as there is one. */
+  race<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const onAbort = () => reject(this.reason)
+      const settle =
+        <V>(outcome: (value: V) => void) =>
+        (value: V) => {
+          this.#callbacks.delete(onAbort)
+          outcome(value)
+        }
+      work.then(settle(resolve), settle(reject))
+      this.onAbort(onAbort)
+    })
+  }
+
+  /** The request is over: lets go of the signals. */
+  close(): void {
+    for (const unfollow of this.#unfollow.splice(0)) unfollow()
+    this.#callbacks.clear()
+  }
+}
+
+/** What an abort without a reason rejects with, as fetch does. */
+export function abortError(message = 'This operation was aborted'): DOMException {
+  return new DOMException(message, 'AbortError')
+}

@@ -1,0 +1,71 @@
+/** What a request gives back: plain data, all of it. */
+import type { ImageInfo } from '../processor/processor.js'
+import type { EffectiveOptions } from './options.js'
+
+/** Why the answer ended: the model said so (or a stop string was met), or `maxTokens` was reached. */
+export type FinishReason = 'stop' | 'length'
+
+/** Tokens of a request. */
+export interface Usage {
+  /** All tokens of the prompt: text, images and videos. */
+  promptTokens: number
+  textTokens: number
+  imageTokens: number
+  videoTokens: number
+  /** Prompt tokens that were not computed again. Always 0 in this version. */
+  cachedTokens: number
+  /** Tokens of the answer, the one that ended it included. */
+  completionTokens: number
+}
+
+/** Where the time went, in milliseconds. */
+export interface Timings {
+  /** Between the hand-over to the engine and its first work for this request. */
+  queueMs: number
+  /** Decoding and resizing images, template, tokenizer. */
+  preprocessMs: number
+  visionMs: number
+  /** Steps that carried part of the prompt; concurrent requests share steps. */
+  prefillMs: number
+  /** From the call to the first token. */
+  firstTokenMs: number
+  /** From the first to the last token. */
+  decodeMs: number
+  /** Of the answer, from its first to its last token; 0 for an answer of one token. */
+  tokensPerSecond: number
+}
+
+/** A whole answer. */
+export interface GenerateResult {
+  text: string
+  finishReason: FinishReason
+  usage: Usage
+  timings: Timings
+  /** Original and resized sizes of the images, in order of appearance. */
+  images: ImageInfo[]
+  /** Give it to a later request to draw the same tokens again. */
+  seed: number
+  /** The options that took effect, after the checkpoint's defaults were merged. */
+  options: EffectiveOptions
+  /** Ids of the answer, the one that ended it included. */
+  tokenIds: number[]
+}
+
+/** What a stream yields. An error rejects the iterator instead. */
+export type GenerationEvent =
+  | { type: 'start'; usage: Usage; images: ImageInfo[] }
+  /**
+   * The piece of text that a token completed. `tokenId` is that token's; pieces that complete
+   * nothing, as inside a character, are not yielded.
+   */
+  | { type: 'text'; text: string; tokenId: number }
+  | { type: 'finish'; finishReason: FinishReason; usage: Usage; timings: Timings }
+
+/** Token counts of a request that has not been run. */
+export interface TokenCount {
+  promptTokens: number
+  textTokens: number
+  imageTokens: number
+  videoTokens: number
+  images: ImageInfo[]
+}

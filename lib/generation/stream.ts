@@ -1,0 +1,72 @@
+/** A running answer as an async iterable. */
+import { InvalidArgumentError } from '../errors.js'
+import { abortError, type Abort } from './abort.js'
+import { EventQueue } from './event-queue.js'
+import type { GenerateResult, GenerationEvent } from './result.js'
+
+/** Runs the request; tells `emit` what happens. */
+export type StartGeneration = (emit: (event: GenerationEvent) => void) => Promise<GenerateResult>
+
+/**
+ * The events of one answer, to be read once: as events, or as strings through `textStream`. Leaving the
+ * loop cancels the request. A slow reader holds back nothing but its own queue.
+ */
+export class GenerationStream implements AsyncIterable<GenerationEvent> {
+  /** The whole answer. Rejects as the iterator does; nobody has to look at it. */
+  readonly result: Promise<GenerateResult>
+  /** The text alone, piece by piece. Concatenated it is the result's `text`. */
+  readonly textStream: AsyncIterable<string> = {
+    [Symbol.asyncIterator]: () => this.#read((event) => event.type === 'text' && event.text),
+  }
+  readonly #abort: Abort
+  readonly #events = new EventQueue<GenerationEvent>()
+  #isRead = false
+
+  constructor(abort: Abort, start: StartGeneration) {
+    this.#abort = abort
+    this.result = start((event) => this.#events.push(event))
+    this.result.then(
+      () => this.#events.end(),
+      (reason: unknown) => this.#events.end({ reason }),
+    )
+  }
+
+  /** Ends the request: iterator and `result` reject with `reason`. */
+  abort(reason: unknown = abortError()): void {
+    this.#abort.abort(reason)
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<GenerationEvent> {
+    return this.#read((event) => event)
+  }
+
+  /** Iterates over what `select` makes of the events; `false` skips one. */
+  #read<T>(select: (event: GenerationEvent) => T | false): AsyncIterableIterator<T> {
+    if (this.#isRead) {
+      throw new InvalidArgumentError(
+        'This stream is already being read. Read it once, as events or through textStream; ' +
+          'the whole answer is in stream.result.',
+      )
+    }
+    this.#isRead = true
+    const next = async (): Promise<IteratorResult<T, undefined>> => {
+      for (;;) {
+        const read = await this.#events.next()
+        if (read.done) return read
+        const value = select(read.value)
+        if (value !== false) return { done: false, value }
+      }
+    }
+    const leave = () => {
+      this.#events.close()
+      this.#abort.abort(abortError('The reader left the stream before its end.'))
+      return Promise.resolve({ done: true as const, value: undefined })
+    }
+    const iterator: AsyncIterableIterator<T> = {
+      next,
+      return: leave,
+      [Symbol.asyncIterator]: () => iterator,
+    }
+    return iterator
+  }
+}

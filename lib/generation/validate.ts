@@ -1,0 +1,84 @@
+/** Checks option objects against their schema; the first problem becomes an InvalidArgumentError. */
+import { z } from 'zod'
+import { InvalidArgumentError } from '../errors.js'
+import { nearestName } from '../suggest.js'
+
+export interface ValidateOptions {
+  /** Names the object in messages, for example `loadModel() options`. */
+  what: string
+  /** Names worth suggesting for an unknown one. Default: the schema's own. */
+  names?: readonly string[]
+}
+
+/** The schema's output for `value`. Throws InvalidArgumentError with `path` and `suggestion`. */
+export function validate<Schema extends z.ZodObject>(
+  schema: Schema,
+  value: unknown,
+  { what, names = Object.keys(schema.shape) }: ValidateOptions,
+): z.output<Schema> {
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  // Unknown names first: a misspelt option often causes other complaints as well.
+  const { issues } = result.error
+  const unknown = issues.find((issue) => issue.code === 'unrecognized_keys')
+  if (unknown) throw unknownOption(unknown, what, names)
+  const issue = issues[0]!
+  const path = issue.path.map(String).join('.')
+  throw new InvalidArgumentError(`${what}: ${path || 'the value'} ${complaint(issue, value)}`, {
+    path,
+  })
+}
+
+function unknownOption(
+  issue: z.core.$ZodIssueUnrecognizedKeys,
+  what: string,
+  names: readonly string[],
+): InvalidArgumentError {
+  const name = issue.keys[0]!
+  const path = [...issue.path.map(String), name].join('.')
+  // Only names of the outer object are known here.
+  const suggestion = issue.path.length === 0 ? nearestName(name, names) : undefined
+  const wayOut = suggestion
+    ? `Did you mean '${suggestion}'?`
+    : `The options are: ${names.join(', ')}.`
+  return new InvalidArgumentError(`${what}: there is no option '${path}'. ${wayOut}`, {
+    path,
+    ...(suggestion !== undefined && { suggestion }),
+  })
+}
+
+function complaint(issue: z.core.$ZodIssue, root: unknown): string {
+  const found = show(issue.path.reduce<unknown>((value, key) => property(value, key), root))
+  switch (issue.code) {
+    case 'invalid_type':
+      return `must be ${article(issue.expected)}, not ${found}.`
+    case 'too_small':
+      return issue.origin === 'string' || issue.origin === 'array'
+        ? `must not be empty.`
+        : `must be ${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}, not ${found}.`
+    case 'too_big':
+      return `must be ${issue.inclusive ? 'at most' : 'less than'} ${issue.maximum}, not ${found}.`
+    case 'invalid_value':
+      return `must be one of ${issue.values.map(show).join(', ')}, not ${found}.`
+    default:
+      return `${issue.message.replace(/\.$/, '')}, not ${found}.`
+  }
+}
+
+function property(value: unknown, key: PropertyKey): unknown {
+  return typeof value === 'object' && value !== null
+    ? (value as Record<PropertyKey, unknown>)[key]
+    : undefined
+}
+
+const article = (type: string) => {
+  if (type === 'int') return 'a whole number'
+  return `${/^[aeiou]/.test(type) ? 'an' : 'a'} ${type}`
+}
+
+function show(value: unknown): string {
+  if (typeof value === 'string') return `'${value.length > 40 ? `${value.slice(0, 40)}…` : value}'`
+  if (typeof value === 'bigint') return `${value}n`
+  if (value === null || typeof value !== 'object') return String(value)
+  return Array.isArray(value) ? 'an array' : 'an object'
+}
