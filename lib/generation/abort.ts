@@ -1,5 +1,4 @@
 /** One place where everything that can end a request early comes together. */
-import { getMaxListeners, setMaxListeners } from 'node:events'
 
 /** The end of one request before its time: by a signal, by leaving a stream, by dispose(). */
 export class Abort {
@@ -32,8 +31,6 @@ export class Abort {
   follow(signal: AbortSignal): void {
     if (signal.aborted) return this.abort(signal.reason)
     const listener = () => this.abort(signal.reason)
-    // One signal may serve many requests; Node would warn of a leak at the eleventh.
-    if (getMaxListeners(signal) === 10) setMaxListeners(0, signal)
     signal.addEventListener('abort', listener, { once: true })
     this.#unfollow.push(() => signal.removeEventListener('abort', listener))
   }

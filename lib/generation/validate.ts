@@ -37,7 +37,8 @@ function unknownOption(
   const name = issue.keys[0]!
   const path = [...issue.path.map(String), name].join('.')
   // Only names of the outer object are known here.
-  const suggestion = issue.path.length === 0 ? nearestName(name, names) : undefined
+  const suggestion =
+    issue.path.length === 0 ? nearestName(name, likelyFirst(names, name)) : undefined
   const wayOut = suggestion
     ? `Did you mean '${suggestion}'?`
     : `The options are: ${names.join(', ')}.`
@@ -45,6 +46,14 @@ function unknownOption(
     path,
     ...(suggestion !== undefined && { suggestion }),
   })
+}
+
+/** Names in the spelling of `name` first, so that they win among equally near ones. */
+function likelyFirst(names: readonly string[], name: string): string[] {
+  const isSnakeCase = name.includes('_')
+  return [...names].sort(
+    (a, b) => Number(a.includes('_') !== isSnakeCase) - Number(b.includes('_') !== isSnakeCase),
+  )
 }
 
 function complaint(issue: z.core.$ZodIssue, root: unknown): string {

@@ -1,0 +1,205 @@
+import { describe, expect, it } from 'vitest'
+import { InvalidArgumentError } from '../../../lib/errors.js'
+import {
+  mergeOptions,
+  parseRequest,
+  type GenerateRequest,
+  type GenerationDefaults,
+} from '../../../lib/generation/options.js'
+
+const messages = [{ role: 'user', content: 'Hello' }]
+
+/** The error that parsing throws, which must be one of the package's. */
+function refusal(request: unknown): InvalidArgumentError {
+  try {
+    parseRequest(request)
+  } catch (error) {
+    if (error instanceof InvalidArgumentError) return error
+    throw error
+  }
+  throw new Error('the request was accepted')
+}
+
+describe('parseRequest', () => {
+  it.each([
+    ['maxTokens', 'max_tokens', 7],
+    ['maxTokens', 'max_completion_tokens', 7],
+    ['maxTokens', 'max_output_tokens', 7],
+    ['maxTokens', 'maxOutputTokens', 7],
+    ['maxTokens', 'max_new_tokens', 7],
+    ['maxTokens', 'maxNewTokens', 7],
+    ['topP', 'top_p', 0.5],
+    ['topK', 'top_k', 5],
+    ['minP', 'min_p', 0.1],
+    ['doSample', 'do_sample', true],
+    ['repetitionPenalty', 'repetition_penalty', 1.1],
+    ['frequencyPenalty', 'frequency_penalty', 0.5],
+    ['presencePenalty', 'presence_penalty', 0.5],
+    ['penaltyLastN', 'penalty_last_n', 64],
+    ['stop', 'stop_sequences', ['\n']],
+    ['stop', 'stopSequences', ['\n']],
+    ['stop', 'stop_strings', ['\n']],
+    ['addVisionId', 'add_vision_id', true],
+    ['addGenerationPrompt', 'add_generation_prompt', false],
+    ['chatTemplate', 'chat_template', '{{ messages }}'],
+    ['signal', 'abortSignal', new AbortController().signal],
+  ])('%s may be written %s', (name, alias, value) => {
+    expect(parseRequest({ messages, [alias]: value })).toEqual({ messages, [name]: value })
+  })
+
+  it('takes undefined for not given', () => {
+    expect(parseRequest({ messages, temperature: undefined, max_tokens: undefined })).toEqual({
+      messages,
+    })
+  })
+
+  it.each([
+    ['max_token', 'max_tokens'],
+    ['temprature', 'temperature'],
+    ['topp', 'topP'],
+    ['max_length', undefined],
+    ['repetition_penality', 'repetition_penalty'],
+  ])('refuses the unknown option %s and suggests %s', (name, suggestion) => {
+    const error = refusal({ messages, [name]: 1 })
+    expect(error).toMatchObject({ code: 'ERR_INVALID_ARGUMENT', path: name, suggestion })
+    expect(error.message).toContain(suggestion ?? 'maxTokens')
+  })
+
+  it.each([
+    ['tools', []],
+    ['response_format', { type: 'json_object' }],
+    ['n', 2],
+    ['logprobs', true],
+    ['stream', true],
+    ['model', 'gpt'],
+    ['timeoutMs', 5],
+  ])('refuses %s, which it knows but cannot do, and says the way out', (name, value) => {
+    const error = refusal({ messages, [name]: value })
+    expect(error).toMatchObject({ path: name })
+    expect(error.message).toMatch(/Use signal|leave it out|model\.stream\(\)/)
+  })
+
+  it('refuses an option that is given twice with different values', () => {
+    expect(refusal({ messages, maxTokens: 5, max_tokens: 6 })).toMatchObject({ path: 'max_tokens' })
+    expect(parseRequest({ messages, maxTokens: 5, max_tokens: 5 })).toMatchObject({ maxTokens: 5 })
+  })
+
+  it.each([
+    [{ temperature: -1 }, 'temperature', 'must be at least 0, not -1'],
+    [{ temperature: '0.7' }, 'temperature', "must be a number, not '0.7'"],
+    [{ temperature: NaN }, 'temperature', 'must be a number, not NaN'],
+    [{ topP: 1.5 }, 'topP', 'must be at most 1, not 1.5'],
+    [{ topK: 2.5 }, 'topK', 'must be a whole number, not 2.5'],
+    [{ maxTokens: 0 }, 'maxTokens', 'must be at least 1, not 0'],
+    [{ seed: -1 }, 'seed', 'must be at least 0, not -1'],
+    [{ seed: 2 ** 60 }, 'seed', 'must be'],
+    [{ signal: {} }, 'signal', 'AbortSignal'],
+    [{ stop: [''] }, 'stop', 'stop'],
+    [{ addVisionId: 1 }, 'addVisionId', 'must be a boolean, not 1'],
+  ])('refuses %j and says what it expected', (options, path, text) => {
+    const error = refusal({ messages, ...options })
+    expect(error.path).toContain(path)
+    expect(error.message).toContain(text)
+  })
+
+  it.each([[undefined], [null], ['Hello'], [[]], [{}]])('refuses the request %j', (request) => {
+    expect(refusal(request)).toMatchObject({ code: 'ERR_INVALID_ARGUMENT' })
+  })
+})
+
+describe('mergeOptions', () => {
+  // As published with Qwen2-VL Instruct.
+  const published: GenerationDefaults = {
+    doSample: true,
+    temperature: 0.01,
+    topP: 0.001,
+    topK: 1,
+    repetitionPenalty: 1,
+  }
+  const greedy = { temperature: 0, topK: 0, topP: 1, minP: 0 }
+  type Options = Omit<GenerateRequest, 'messages'>
+
+  it.each<[string, Options, GenerationDefaults, object]>([
+    [
+      'the file rules where the caller says nothing',
+      {},
+      published,
+      { temperature: 0.01, topP: 0.001, topK: 1, minP: 0 },
+    ],
+    ['no file: greedy', {}, {}, greedy],
+    ['temperature 0 is greedy', { temperature: 0 }, published, greedy],
+    ['do_sample: false is greedy', { doSample: false }, published, greedy],
+    [
+      "a temperature drops the file's top_k and top_p",
+      { temperature: 0.7 },
+      published,
+      { temperature: 0.7, topK: 0, topP: 1 },
+    ],
+    [
+      '... unless the caller names them',
+      { temperature: 0.7, topK: 20 },
+      published,
+      { temperature: 0.7, topK: 20, topP: 1 },
+    ],
+    [
+      '... either of them',
+      { temperature: 0.7, topP: 0.9 },
+      published,
+      { temperature: 0.7, topK: 0, topP: 0.9 },
+    ],
+    [
+      'a temperature alone switches sampling on',
+      { temperature: 0.7 },
+      {},
+      { temperature: 0.7, topK: 0, topP: 1 },
+    ],
+    [
+      "top_p alone keeps the file's others",
+      { topP: 0.5 },
+      published,
+      { temperature: 0.01, topK: 1, topP: 0.5 },
+    ],
+    [
+      "do_sample: true uses transformers' defaults",
+      { doSample: true },
+      {},
+      { temperature: 1, topK: 50, topP: 1 },
+    ],
+    [
+      "the file's repetition penalty holds, greedy or not",
+      { temperature: 0 },
+      { repetitionPenalty: 1.05 },
+      { repetitionPenalty: 1.05 },
+    ],
+    [
+      "the caller's repetition penalty wins",
+      { repetitionPenalty: 1.2 },
+      { repetitionPenalty: 1.05 },
+      { repetitionPenalty: 1.2 },
+    ],
+    [
+      'penalties are off by default',
+      {},
+      published,
+      { frequencyPenalty: 0, presencePenalty: 0, penaltyLastN: -1 },
+    ],
+    ['1024 tokens by default', {}, published, { maxTokens: 1024, stop: [] }],
+    ['one stop string is a list of one', { stop: '\n' }, published, { stop: ['\n'] }],
+  ])('%s', (_, options, defaults, expected) => {
+    expect(mergeOptions(options, defaults)).toMatchObject(expected)
+  })
+
+  it('draws a new seed for each request and keeps a given one', () => {
+    const seeds = new Set(Array.from({ length: 8 }, () => mergeOptions({}, {}).seed))
+    expect(seeds.size).toBe(8)
+    expect([...seeds].every(Number.isSafeInteger)).toBe(true)
+    expect(mergeOptions({ seed: 42 }, {}).seed).toBe(42)
+  })
+
+  it.each([
+    { doSample: false, temperature: 0.7 },
+    { doSample: true, temperature: 0 },
+  ])('refuses the contradiction %j', (options) => {
+    expect(() => mergeOptions(options, published)).toThrow(InvalidArgumentError)
+  })
+})
