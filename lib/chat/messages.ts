@@ -71,9 +71,7 @@ export interface ChatMessage {
 
 /** A content part as the chat template sees it. */
 export type TemplatePart =
-  | { type: 'text'; text: string }
-  | { type: 'image'; image: true }
-  | { type: 'video'; video: true }
+  { type: 'text'; text: string } | { type: 'image'; image: true } | { type: 'video'; video: true }
 
 /** A message as the chat template sees it: no pixels, one spelling. */
 export interface TemplateMessage {
@@ -99,7 +97,10 @@ export interface NormalizedMessages {
  */
 export function normalizeMessages(messages: unknown): NormalizedMessages {
   if (!Array.isArray(messages)) {
-    throw invalid('messages', `messages must be a list of { role, content }, not ${nameOf(messages)}.`)
+    throw invalid(
+      'messages',
+      `messages must be a list of { role, content }, not ${nameOf(messages)}.`,
+    )
   }
   if (messages.length === 0) {
     throw invalid('messages', 'messages is empty. Give at least one { role, content }.')
@@ -212,11 +213,17 @@ function normalizeImage(part: Record<string, unknown>, path: string): MediaPart 
     checkDetail(value['detail'], `${valuePath}.detail`)
     const inner = pixelOptions(value, valuePath)
     for (const name of Object.keys(inner)) {
-      if (name in options) throw invalid(`${valuePath}.${name}`, `${valuePath}.${name} is given twice.`)
+      if (name in options)
+        throw invalid(`${valuePath}.${name}`, `${valuePath}.${name} is given twice.`)
     }
     const all = { ...options, ...inner }
     checkLimits(all, path)
-    return { kind: 'image', image: imageSource(value['url'], `${valuePath}.url`), options: all, path }
+    return {
+      kind: 'image',
+      image: imageSource(value['url'], `${valuePath}.url`),
+      options: all,
+      path,
+    }
   }
   checkLimits(options, path)
   return { kind: 'image', image: imageSource(value, valuePath), options, path }

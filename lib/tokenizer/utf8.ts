@@ -30,3 +30,32 @@ function isBegun(bytes: Uint8Array, start: number): boolean {
   if (lead === 0xf4) return second < 0x90
   return true
 }
+
+/**
+ * Writes `units[start, end)`, which has no lone surrogates, as UTF-8 to `out` and returns the number
+ * of bytes. `out` needs room for 3 bytes a unit.
+ */
+export function writeUtf8(units: Uint16Array, start: number, end: number, out: Uint8Array): number {
+  let length = 0
+  for (let i = start; i < end; i++) {
+    const unit = units[i] as number
+    if (unit < 0x80) {
+      out[length++] = unit
+    } else if (unit < 0x800) {
+      out[length++] = 0xc0 | (unit >> 6)
+      out[length++] = 0x80 | (unit & 0x3f)
+    } else if ((unit & 0xfc00) !== 0xd800) {
+      out[length++] = 0xe0 | (unit >> 12)
+      out[length++] = 0x80 | ((unit >> 6) & 0x3f)
+      out[length++] = 0x80 | (unit & 0x3f)
+    } else {
+      const low = units[++i] as number
+      const codePoint = 0x10000 + ((unit & 0x3ff) << 10) + (low & 0x3ff)
+      out[length++] = 0xf0 | (codePoint >> 18)
+      out[length++] = 0x80 | ((codePoint >> 12) & 0x3f)
+      out[length++] = 0x80 | ((codePoint >> 6) & 0x3f)
+      out[length++] = 0x80 | (codePoint & 0x3f)
+    }
+  }
+  return length
+}
