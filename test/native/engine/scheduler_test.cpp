@@ -1,0 +1,246 @@
+#include "engine/scheduler.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "check.h"
+
+using namespace qvl;
+
+namespace {
+
+/// Sequences a, b, c, ... over a scheduler with blocks of 4 tokens. Steps are compared as text:
+/// "a d9" is a's token 9 decoded, "b p0+6" six prompt tokens of b from token 0 on, a "!" behind it
+/// means that the item ends with a sampled token, "-c" that c is preempted, "a v" that a's vision
+/// goes on.
+class Harness {
+ public:
+  Harness(int64_t num_blocks, SchedulerOptions options)
+      : pool(num_blocks), scheduler(options, &pool) {}
+
+  Sequence* add(int64_t prompt, int64_t max_answer = 100, bool needs_vision = false) {
+    sequences_.push_back(std::make_unique<Sequence>());
+    Sequence* sequence = sequences_.back().get();
+    sequence->id = sequences_.size();
+    sequence->num_tokens = prompt;
+    sequence->max_cached = prompt + max_answer - 1;
+    sequence->needs_vision = needs_vision;
+    scheduler.add(sequence);
+    return sequence;
+  }
+
+  std::string plan() {
+    last_ = scheduler.plan();
+    return describe(last_);
+  }
+
+  /// Plans a step, computes it and samples; returns the plan.
+  std::string step() {
+    const std::string text = plan();
+    for (const StepItem& item : last_.items) {
+      scheduler.finish_item(item);
+      if (item.wants_logits) scheduler.append_token(item.sequence);
+    }
+    return text;
+  }
+
+  BlockPool pool;
+  Scheduler scheduler;
+
+ private:
+  static std::string name(const Sequence* sequence) {
+    return std::string(1, static_cast<char>('a' + sequence->id - 1));
+  }
+  static std::string describe(const StepPlan& plan) {
+    std::string text;
+    const auto part = [&](const std::string& item) { text += (text.empty() ? "" : ", ") + item; };
+    for (const Sequence* sequence : plan.preempted) part("-" + name(sequence));
+    for (const StepItem& item : plan.items) {
+      const std::string first = std::to_string(item.first_token);
+      part(name(item.sequence) +
+           (item.is_decode ? " d" + first : " p" + first + "+" + std::to_string(item.count)) +
+           (item.wants_logits ? "!" : ""));
+    }
+    if (plan.vision != nullptr) part(name(plan.vision) + " v");
+    return text;
+  }
+
+  std::vector<std::unique_ptr<Sequence>> sequences_;
+  StepPlan last_;
+};
+
+SchedulerOptions options_of(int64_t max_sequences, int64_t prefill_chunk, int64_t max_step_tokens) {
+  return {max_sequences, prefill_chunk, max_step_tokens, 4};
+}
+
+void check_steps(Harness& harness, const std::vector<std::string>& expected) {
+  for (const std::string& step : expected) CHECK_EQ(harness.step(), step);
+}
+
+}  // namespace
+
+TEST(a_prompt_is_prefilled_in_chunks_and_then_decoded) {
+  Harness harness(100, options_of(8, 4, 16));
+  harness.add(10);
+  check_steps(harness, {"a p0+4", "a p4+4", "a p8+2!", "a d10!", "a d11!"});
+}
+
+TEST(the_chunk_is_shared_in_order_of_arrival) {
+  Harness harness(100, options_of(8, 8, 16));
+  harness.add(5);
+  harness.add(6);
+  harness.add(3);
+  check_steps(harness, {"a p0+5!, b p0+3", "a d5!, b p3+3!, c p0+3!", "a d6!, b d6!, c d3!"});
+}
+
+TEST(decoding_sequences_come_first_and_prefill_fills_what_is_left_of_the_step) {
+  Harness harness(100, options_of(4, 8, 5));
+  harness.add(2);
+  harness.add(2);
+  CHECK_EQ(harness.step(), "a p0+2!, b p0+2!");
+  harness.add(20);
+  check_steps(harness, {"a d2!, b d2!, c p0+3", "a d3!, b d3!, c p3+3"});
+}
+
+TEST(planning_twice_plans_the_same) {
+  Harness harness(100, options_of(4, 8, 16));
+  harness.add(10);
+  harness.step();
+  harness.add(3);
+  const std::string first = harness.plan();
+  CHECK_EQ(harness.plan(), first);
+  CHECK_EQ(first, "a p8+2!, b p0+3!");
+}
+
+TEST(no_more_sequences_run_than_allowed_and_a_finished_one_makes_room) {
+  Harness harness(100, options_of(2, 8, 16));
+  Sequence* a = harness.add(2);
+  harness.add(2);
+  harness.add(2);
+  check_steps(harness, {"a p0+2!, b p0+2!", "a d2!, b d2!"});
+  CHECK_EQ(harness.scheduler.num_waiting(), 1);
+  harness.scheduler.remove(a);
+  check_steps(harness, {"b d3!, c p0+2!"});
+}
+
+TEST(sequences_are_never_more_than_tokens_of_a_step) {
+  Harness harness(100, options_of(64, 8, 2));
+  for (int i = 0; i < 3; ++i) harness.add(1);
+  check_steps(harness, {"a p0+1!, b p0+1!", "a d1!, b d1!"});
+  CHECK_EQ(harness.scheduler.num_running(), 2);
+}
+
+TEST(vision_goes_on_beside_the_steps_of_others_one_sequence_at_a_time) {
+  Harness harness(100, options_of(8, 8, 16));
+  Sequence* a = harness.add(4, 100, true);
+  Sequence* b = harness.add(4, 100, true);
+  harness.add(2);
+  check_steps(harness, {"c p0+2!, a v", "c d2!, a v"});
+  harness.scheduler.finish_vision(a);
+  check_steps(harness, {"c d3!, a p0+4!, b v"});
+  harness.scheduler.finish_vision(b);
+  check_steps(harness, {"a d4!, c d4!, b p0+4!", "a d5!, b d4!, c d5!"});
+}
+
+TEST(admission_waits_for_room_and_keeps_the_order) {
+  Harness harness(6, options_of(8, 64, 64));
+  Sequence* a = harness.add(15, 2);  // 4 blocks
+  harness.add(8, 2);                 // 2 blocks, and 1 for a to grow: does not fit beside a
+  harness.add(1, 2);                 // would fit, but came later
+  check_steps(harness, {"a p0+15!", "a d15!"});
+  CHECK_EQ(harness.scheduler.num_waiting(), 2);
+  harness.scheduler.remove(a);
+  CHECK_EQ(harness.step(), "b p0+8!, c p0+1!");
+  CHECK_EQ(harness.pool.num_used(), 3);
+}
+
+TEST(the_last_admitted_gives_way_and_is_computed_again_with_its_answer) {
+  Harness harness(5, options_of(8, 64, 64));
+  Sequence* a = harness.add(8, 13);  // 2 blocks, 5 at its longest
+  Sequence* b = harness.add(4, 9);
+  // Room for b at first: 1 block, and 1 for a to grow.
+  check_steps(harness, {"a p0+8!, b p0+4!", "a d8!, b d4!", "a d9!, b d5!", "a d10!, b d6!",
+                        "a d11!, b d7!"});
+  CHECK_EQ(harness.pool.num_free(), 0);
+  CHECK_EQ(b->num_tokens, 9);
+  // Both need a block now; b came last. It waits until its 9 tokens fit beside a.
+  check_steps(harness, {"-b, a d12!", "a d13!"});
+  CHECK_EQ(b->num_cached, 0);
+  harness.scheduler.remove(a);
+  check_steps(harness, {"b p0+9!", "b d9!", "b d10!"});
+  CHECK_EQ(harness.pool.num_used(), 3);
+}
+
+TEST(a_preempted_sequence_goes_to_the_front_of_the_queue) {
+  Harness harness(4, options_of(2, 64, 64));
+  Sequence* a = harness.add(4, 13);
+  Sequence* b = harness.add(4, 13);
+  harness.add(1, 2);  // waits: two run
+  check_steps(harness, {"a p0+4!, b p0+4!", "a d4!, b d4!", "a d5!, b d5!", "a d6!, b d6!",
+                        "a d7!, b d7!", "-b, a d8!"});
+  // c would fit, but b came first; then c waits for its block and one for b to grow.
+  CHECK_EQ(harness.step(), "a d9!");
+  harness.scheduler.remove(a);
+  CHECK_EQ(harness.step(), "b p0+9!");
+  harness.scheduler.remove(b);
+  CHECK_EQ(harness.step(), "c p0+1!");
+}
+
+TEST(the_oldest_is_never_preempted_and_everyone_ends) {
+  Harness harness(6, options_of(8, 5, 9));
+  std::vector<Sequence*> open;
+  for (int i = 0; i < 8; ++i) open.push_back(harness.add(3 + i, 24 - 3 - i, i % 3 == 0));
+  int steps = 0;
+  while (!harness.scheduler.idle()) {
+    CHECK(++steps < 2000);
+    const StepPlan plan = harness.scheduler.plan();
+    CHECK(!plan.items.empty() || plan.vision != nullptr);
+    for (const Sequence* sequence : plan.preempted) CHECK(sequence != open.front());
+    if (plan.vision != nullptr) harness.scheduler.finish_vision(plan.vision);
+    for (const StepItem& item : plan.items) {
+      harness.scheduler.finish_item(item);
+      if (!item.wants_logits) continue;
+      harness.scheduler.append_token(item.sequence);
+      if (item.sequence->num_tokens <= item.sequence->max_cached) continue;
+      harness.scheduler.remove(item.sequence);
+      std::erase(open, item.sequence);
+    }
+  }
+  CHECK(open.empty());
+  CHECK_EQ(harness.pool.num_used(), 0);
+}
+
+TEST(removing_works_in_every_phase) {
+  Harness harness(100, options_of(3, 4, 16));
+  Sequence* decoding = harness.add(2);
+  harness.step();
+  Sequence* prefilling = harness.add(20);
+  Sequence* encoding = harness.add(8, 100, true);
+  Sequence* waiting = harness.add(8);
+  CHECK_EQ(harness.step(), "a d2!, b p0+4, c v");
+  CHECK(waiting->phase == SequencePhase::kWaiting);
+  for (Sequence* sequence : {waiting, encoding, prefilling, decoding}) {
+    harness.scheduler.remove(sequence);
+    CHECK(sequence->phase == SequencePhase::kFinished);
+  }
+  CHECK(harness.scheduler.idle());
+  CHECK_EQ(harness.pool.num_used(), 0);
+}
+
+TEST(knows_who_can_never_be_preempted) {
+  Harness harness(10, options_of(8, 64, 64));
+  const Sequence* a = harness.add(4, 17);  // 5 blocks at its longest
+  const Sequence* b = harness.add(4, 13);  // 4
+  const Sequence* c = harness.add(4, 5);   // 2: 11 in all
+  harness.step();
+  CHECK(!harness.scheduler.may_be_preempted(a));
+  CHECK(!harness.scheduler.may_be_preempted(b));
+  CHECK(harness.scheduler.may_be_preempted(c));
+}
+
+TEST(says_what_can_never_fit) {
+  Harness harness(10, options_of(8, 64, 64));
+  CHECK(harness.scheduler.can_ever_fit(40));
+  CHECK(!harness.scheduler.can_ever_fit(41));
+}
