@@ -10,6 +10,11 @@
 
 namespace qvl {
 
+/// Twice Pillow's warning threshold: where the reference refuses an image as a decompression bomb.
+inline constexpr int64_t kMaxImagePixels = int64_t{2} * 89'478'485;
+/// Far above any picture within kMaxImagePixels whose sides are at most 200 to 1.
+inline constexpr int kMaxImageSide = 1 << 20;
+
 /// 8-bit RGB, rows top to bottom: pixels[(y * width + x) * 3 + channel].
 struct RgbImage {
   int width = 0;
@@ -30,12 +35,16 @@ struct RawPixels {
 
 enum class AlphaRule : uint8_t { kCompositeOnWhite, kDrop };
 
-/// Converts to RGB by the rules of the reference (spec 2.2). Throws Error(ERR_IMAGE_PIXELS) when
-/// size_bytes does not match width * height * channels.
+/// Converts to RGB by the rules of the reference: alpha of RGBA is composited on white (or
+/// dropped), alpha of grey is always dropped, grey is replicated, CMYK is converted without a
+/// profile. Throws Error(ERR_IMAGE_PIXELS) when size_bytes does not match width * height *
+/// channels, ERR_IMAGE_TOO_LARGE above kMaxImagePixels or kMaxImageSide, ERR_INVALID_ARGUMENT for
+/// sizes below 1.
 RgbImage to_rgb(const RawPixels& pixels, AlphaRule alpha);
 
 /// Pillow's Image.resize(..., BICUBIC) on RGB, bit for bit: antialiased separable bicubic, a =
-/// -0.5, 22-bit fixed-point weights, horizontal pass first with an 8-bit result in between.
+/// -0.5, 22-bit fixed-point weights, horizontal pass first with an 8-bit result in between. Errors
+/// as for to_rgb().
 RgbImage resize_bicubic(const RgbImage& image, int width, int height);
 
 inline constexpr int kPatchSize = 14;
@@ -59,12 +68,17 @@ struct VisionItem {
 /// Rescale and normalise constants of preprocessor_config.json, as one table of 3 x 256 floats.
 struct PixelTable {
   float value[3][256];
+
+  /// value[c][u8] = (f32(u8 * rescale_factor) - f32(mean[c])) / f32(std[c]), as the reference's
+  /// Pillow path rounds. Throws Error(ERR_INVALID_ARGUMENT) for numbers that are not finite or std
+  /// of 0.
   static PixelTable make(std::span<const double, 3> mean, std::span<const double, 3> std,
                          double rescale_factor = 1.0 / 255.0);
 };
 
 /// Writes patch rows [first, first + count) of the item to out [count, 1176], in the order of
-/// Qwen2VLImageProcessor: rows grouped by 2x2 merge block, columns channel, time, y, x (spec 2.6).
+/// Qwen2VLImageProcessor: rows grouped by 2x2 merge block, columns channel, time, y, x. Throws
+/// Error(ERR_INVALID_ARGUMENT) for an item that breaks its rules or rows that it does not have.
 void extract_patches(const VisionItem& item, const PixelTable& table, int64_t first, int64_t count,
                      float* out);
 
