@@ -1,0 +1,31 @@
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/norm.h"
+#include "kernels/cpu/swiglu.h"
+
+namespace qvl::kernels {
+
+const KernelTable& scalar_kernels() {
+  // The scalar `linear` takes any number of rows, so the packed way is never asked for.
+  static constexpr KernelTable table = {
+      .name = "scalar",
+      .linear = scalar::linear,
+      .max_unpacked_rows = INT64_MAX,
+      .pack_rows = nullptr,
+      .num_row_tiles = nullptr,
+      .linear_packed = nullptr,
+      .linear_scratch_floats = 0,
+      .attention = scalar::attention,
+      .max_attention_rows = scalar::kMaxAttentionRows,
+      .attention_scratch_floats = scalar::attention_scratch_floats,
+      .rms_norm = scalar::rms_norm,
+      .layer_norm = scalar::layer_norm,
+      .swiglu = scalar::swiglu,
+  };
+  return table;
+}
+
+const KernelTable* avx2_kernels() { return nullptr; }
+
+}  // namespace qvl::kernels

@@ -1,0 +1,159 @@
+#pragma once
+
+// The CPU kernels: plain functions over pointers, sizes and strides. They know no tensors and no
+// threads: every kernel does a range of its work, and the backend hands ranges to threads.
+//
+// Each operation has a scalar version (`<op>.cpp`), which is its specification, and versions for
+// instruction sets (`<op>_avx2.cpp`). All versions do the same operations in the same order, so
+// their results are equal bit for bit; fused multiply-adds are written out, never left to the
+// compiler. A KernelTable holds the versions of one instruction set.
+//
+// Layouts shared by kernels, backend and tests:
+//   weight panels   [ceil(N / 16)][K][16], N output features, K input features; the last panel is
+//                   padded with zeros. A vector lane is an output feature, so a matrix-vector and a
+//                   matrix-matrix product can add over k in one and the same order.
+//   key block       one key/value head's keys of 32 tokens, [2][D][16]: two panels of 16 tokens
+//   value block     the values of the same tokens, [32][Dp], Dp = D rounded up to 16; the padding
+//                   columns are zero
+
+#include <cstddef>
+#include <cstdint>
+
+namespace qvl::kernels {
+
+/// How numbers are stored. Arithmetic is always fp32.
+enum class Format : uint8_t { kF32, kBF16, kF16 };
+
+enum class Activation : uint8_t { kNone, kQuickGelu, kGelu };
+
+constexpr int kPanelWidth = 16;
+constexpr int kBlockTokens = 32;
+constexpr int kMaxSegments = 8;
+
+constexpr size_t format_size(Format format) { return format == Format::kF32 ? 4 : 2; }
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t num_panels(int64_t features) { return ceil_div(features, kPanelWidth); }
+constexpr int64_t padded_head_dim(int64_t head_dim) { return num_panels(head_dim) * kPanelWidth; }
+constexpr int64_t key_block_elements(int64_t head_dim) { return kBlockTokens * head_dim; }
+constexpr int64_t value_block_elements(int64_t head_dim) {
+  return kBlockTokens * padded_head_dim(head_dim);
+}
+
+/// out = residual + activation(x * weight^T + bias).
+///
+/// The K inputs are cut into `segments` equal parts. Over each part an output is one chain of fused
+/// multiply-adds, k ascending, from 0; the parts are added as a balanced binary tree:
+/// ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7)).
+struct LinearArgs {
+  float* out;             // [rows, N], rows out_stride apart
+  const float* x;         // [rows, K], rows x_stride apart
+  const void* weight;     // panels of `format`
+  const float* bias;      // [N] or null
+  const float* residual;  // [rows, N], rows residual_stride apart, or null; may be `out`
+  int64_t rows;
+  int64_t out_features;  // N
+  int64_t in_features;   // K
+  int64_t out_stride;
+  int64_t x_stride;
+  int64_t residual_stride;
+  int segments;  // 1, 2, 4 or 8; divides in_features
+  Format format;
+  Activation activation;
+};
+
+/// Softmax attention of the query heads that share one key/value head. Query row r is token
+/// t = r / group and head j = r % group of the group: q and out are at t * stride + j * head_dim.
+///
+/// The keys are walked in blocks of 32, in order, with an online softmax: a score is a chain of
+/// fused multiply-adds over d of (q * scale) and k; per block the running maximum, sum and output
+/// are rescaled once; an output element is a chain over the keys. Keys that a row may not see have
+/// no influence whatever they hold, so a row's result depends on its visible keys alone.
+struct AttentionArgs {
+  float* out;             // [T, group * D] part of the output, tokens out_stride apart
+  const float* q;         // likewise, q_stride apart
+  const void* keys;       // key blocks, key block i at i * block_stride bytes
+  const void* values;     // value blocks, likewise
+  const int32_t* blocks;  // block table; null: block i is at index i
+  int64_t out_stride;
+  int64_t q_stride;
+  int64_t block_stride;  // bytes
+  int64_t group;
+  int64_t head_dim;        // D
+  int64_t first_position;  // causal: token t sees keys [0, first_position + t]
+  int64_t num_keys;        // not causal: every token sees keys [0, num_keys)
+  float scale;
+  bool causal;
+  Format format;
+};
+
+/// One row-wise operation's input and output: [rows, cols] with row strides.
+struct RowsArgs {
+  float* out;
+  const float* x;
+  int64_t cols;
+  int64_t out_stride;
+  int64_t x_stride;
+};
+
+/// The kernels of one instruction set. Ranges are [first, last).
+struct KernelTable {
+  const char* name;
+
+  /// Panels [first_panel, last_panel) of all rows, reading x in place.
+  void (*linear)(const LinearArgs& args, int64_t first_panel, int64_t last_panel);
+  /// Up to this many rows `linear` is the faster way; beyond, pack_rows and linear_packed.
+  int64_t max_unpacked_rows;
+  /// Rows of x as the tiles that linear_packed reads: num_row_tiles(rows) tiles of near equal
+  /// height, tile i [K][height] at packed + first row * K.
+  void (*pack_rows)(float* packed, const LinearArgs& args, int64_t first_tile, int64_t last_tile);
+  int64_t (*num_row_tiles)(int64_t rows);
+  /// Row tiles [first_tile, last_tile) x panels [first_panel, last_panel).
+  void (*linear_packed)(const LinearArgs& args, const float* packed, int64_t first_tile,
+                        int64_t last_tile, int64_t first_panel, int64_t last_panel, float* scratch);
+  /// Floats of scratch that linear_packed needs, whatever its range.
+  int64_t linear_scratch_floats;
+
+  /// Query rows [first_row, last_row), at most max_attention_rows of them.
+  void (*attention)(const AttentionArgs& args, int64_t first_row, int64_t last_row, float* scratch);
+  int64_t max_attention_rows;
+  int64_t (*attention_scratch_floats)(int64_t head_dim);
+
+  /// out = x * (1 / sqrt(mean(x^2) + eps)) * weight. weight [cols].
+  void (*rms_norm)(const RowsArgs& args, const float* weight, float eps, int64_t first_row,
+                   int64_t last_row);
+  /// out = (x - mean) / sqrt(mean((x - mean)^2) + eps) * weight + bias. weight, bias [cols].
+  void (*layer_norm)(const RowsArgs& args, const float* weight, const float* bias, float eps,
+                     int64_t first_row, int64_t last_row);
+  /// out [rows, cols] = silu(x[:, 0 .. cols)) * x[:, cols .. 2 cols).
+  void (*swiglu)(const RowsArgs& args, int64_t first_row, int64_t last_row);
+};
+
+/// The portable versions; always present.
+const KernelTable& scalar_kernels();
+/// AVX2 + FMA + F16C; null when not compiled in. Whether the processor can run them is the
+/// caller's business.
+const KernelTable* avx2_kernels();
+
+// ---- kernels that every instruction set shares: they move data ----
+
+/// Writes rows [first_row, first_row + num_rows) of a matrix [N, K] into its panels. `rows`
+/// [num_rows, K] row-major in `rows_format` is converted to `format`, rounding to nearest even.
+void pack_weight(void* panels, Format format, int64_t in_features, int64_t first_row,
+                 int64_t num_rows, const void* rows, Format rows_format);
+/// out [K] = row `row` of the matrix, widened.
+void unpack_weight_row(float* out, const void* panels, Format format, int64_t in_features,
+                       int64_t row);
+
+/// Stores `count` tokens of one head as slots [first_slot, first_slot + count) of a key block and
+/// its value block. k, v: [count, D], rows k_stride and v_stride apart.
+void store_kv(void* key_block, void* value_block, Format format, int64_t head_dim,
+              int64_t first_slot, int64_t count, const float* k, int64_t k_stride, const float* v,
+              int64_t v_stride);
+
+/// Rotates heads in place: x = x * cos + [-x[D/2..D), x[0..D/2)] * sin. x [rows, heads * D];
+/// cos, sin [rows, D/2], rows cos_stride and sin_stride apart.
+void rope(float* x, int64_t x_stride, int64_t heads, int64_t head_dim, const float* cos,
+          int64_t cos_stride, const float* sin, int64_t sin_stride, int64_t first_row,
+          int64_t last_row);
+
+}  // namespace qvl::kernels

@@ -1,0 +1,139 @@
+// Memory, weights and the key/value cache of the CPU backend, and how it is created.
+
+#include "backend/cpu/cpu_backend.h"
+
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "backend/cpu/cpu_backend_impl.h"
+#include "backend/cpu/cpu_features.h"
+#include "common/error.h"
+
+namespace qvl {
+namespace {
+
+const kernels::KernelTable& choose_kernels(const CpuFeatures& features, const std::string& wanted) {
+  const kernels::KernelTable* avx2 = kernels::avx2_kernels();
+  if (!features.has_avx2_kernels()) avx2 = nullptr;
+  if (wanted == "scalar" || (wanted.empty() && avx2 == nullptr)) return kernels::scalar_kernels();
+  if (wanted.empty() || (wanted == "avx2" && avx2 != nullptr)) return *avx2;
+  const std::string choice = avx2 != nullptr ? "\"scalar\" or \"avx2\"" : "\"scalar\"";
+  throw Error("ERR_BACKEND_UNAVAILABLE", "The instruction set \"" + wanted +
+                                             "\" is not available on " + features.name + "; use " +
+                                             choice + ", or leave the choice to the library.");
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> create_cpu_backend(const CpuBackendOptions& options) {
+  const CpuFeatures features = detect_cpu_features();
+  const kernels::KernelTable& kernels = choose_kernels(features, options.instruction_set);
+  DeviceInfo device;
+  device.kind = "cpu";
+  device.name = features.name;
+  device.instruction_set = kernels.name;
+  device.threads = options.threads > 0 ? options.threads : features.physical_cores;
+  return std::make_unique<CpuBackend>(kernels, std::move(device));
+}
+
+void require(bool condition, const char* what) {
+  if (!condition) {
+    throw Error("ERR_INTERNAL", std::string("The CPU backend was called wrongly: ") + what);
+  }
+}
+
+kernels::Format to_format(DType dtype) {
+  switch (dtype) {
+    case DType::kBF16:
+      return kernels::Format::kBF16;
+    case DType::kF16:
+      return kernels::Format::kF16;
+    case DType::kF32:
+      break;
+  }
+  return kernels::Format::kF32;
+}
+
+CpuBuffer::CpuBuffer(size_t bytes)
+    : bytes_(bytes), memory_(bytes == 0 ? 1 : bytes, PageUse::kHuge, "activations") {}
+
+CpuWeight::CpuWeight(const WeightSpec& spec) : spec_(spec) {
+  require(spec.out_features > 0 && spec.in_features > 0, "a weight must have rows and columns");
+  require(spec.segments == 1 || spec.segments == 2 || spec.segments == 4 || spec.segments == 8,
+          "segments must be 1, 2, 4 or 8");
+  require(spec.in_features % spec.segments == 0, "segments must divide in_features");
+  const int64_t row_bytes = static_cast<int64_t>(
+      checked_bytes(spec.in_features, static_cast<int64_t>(dtype_size(spec.dtype))));
+  const int64_t padded_rows = static_cast<int64_t>(
+      checked_bytes(kernels::num_panels(spec.out_features), kernels::kPanelWidth));
+  memory_ = PageMemory(checked_bytes(padded_rows, row_bytes), PageUse::kHuge, "model weights");
+}
+
+CpuKvCache::CpuKvCache(const KvCacheSpec& spec) : spec_(spec) {
+  static_assert(kKvBlockTokens == kernels::kBlockTokens);
+  require(spec.num_layers > 0 && spec.num_kv_heads > 0 && spec.head_dim > 0 && spec.num_blocks > 0,
+          "a key/value cache must have layers, heads and blocks");
+  const auto element = static_cast<int64_t>(dtype_size(spec.dtype));
+  require(spec.head_dim <= (int64_t{1} << 20), "head_dim is absurd");
+  key_bytes_ = kernels::key_block_elements(spec.head_dim) * element;
+  head_bytes_ = key_bytes_ + kernels::value_block_elements(spec.head_dim) * element;
+  block_bytes_ = static_cast<int64_t>(checked_bytes(head_bytes_, spec.num_kv_heads));
+  layer_bytes_ = static_cast<int64_t>(checked_bytes(block_bytes_, spec.num_blocks));
+  memory_ = PageMemory(checked_bytes(layer_bytes_, spec.num_layers), PageUse::kLazy,
+                       "the key/value cache");
+}
+
+char* CpuKvCache::keys(int64_t layer, int64_t head) const {
+  return static_cast<char*>(memory_.data()) + layer * layer_bytes_ + head * head_bytes_;
+}
+
+CpuBackend::CpuBackend(const kernels::KernelTable& kernels, DeviceInfo device)
+    : kernels_(kernels), pool_(device.threads), device_(std::move(device)) {
+  device_.threads = pool_.num_threads();
+  thread_scratch_.resize(static_cast<size_t>(device_.threads));
+}
+
+std::unique_ptr<Buffer> CpuBackend::allocate(size_t bytes) {
+  return std::make_unique<CpuBuffer>(bytes);
+}
+
+void CpuBackend::upload(void* device, const void* host, size_t bytes) {
+  if (bytes != 0) std::memcpy(device, host, bytes);
+}
+
+void CpuBackend::download(void* host, const void* device, size_t bytes) {
+  if (bytes != 0) std::memcpy(host, device, bytes);
+}
+
+std::unique_ptr<Weight> CpuBackend::create_weight(const WeightSpec& spec) {
+  return std::make_unique<CpuWeight>(spec);
+}
+
+void CpuBackend::write_weight(Weight& weight, int64_t first_row, int64_t num_rows, const void* rows,
+                              DType dtype) {
+  const WeightSpec& spec = weight.spec();
+  require(first_row >= 0 && num_rows >= 0 && num_rows <= spec.out_features - first_row,
+          "write_weight outside the weight");
+  kernels::pack_weight(static_cast<CpuWeight&>(weight).panels(), to_format(spec.dtype),
+                       spec.in_features, first_row, num_rows, rows, to_format(dtype));
+}
+
+std::unique_ptr<KvCache> CpuBackend::create_kv_cache(const KvCacheSpec& spec) {
+  return std::make_unique<CpuKvCache>(spec);
+}
+
+void CpuBackend::parallel(int64_t num_tasks, const std::function<void(int64_t)>& task) {
+  pool_.run_dynamic(num_tasks, [&](int64_t index, int) { task(index); });
+}
+
+float* CpuBackend::Scratch::get(int64_t floats) {
+  const size_t bytes = checked_bytes(floats, sizeof(float));
+  if (memory_.size_bytes() < bytes) {
+    memory_ = PageMemory();  // first give back, then take
+    memory_ = PageMemory(bytes, PageUse::kHuge, "working memory");
+  }
+  return static_cast<float*>(memory_.data());
+}
+
+}  // namespace qvl

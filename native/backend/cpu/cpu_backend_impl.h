@@ -1,0 +1,128 @@
+#pragma once
+
+// The CPU backend's class, shared by the files that implement it. Others see cpu_backend.h.
+
+#include <mutex>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/memory.h"
+#include "backend/cpu/thread_pool.h"
+#include "kernels/cpu/kernels.h"
+
+namespace qvl {
+
+kernels::Format to_format(DType dtype);
+
+class CpuBuffer final : public Buffer {
+ public:
+  explicit CpuBuffer(size_t bytes);
+  void* data() const override { return memory_.data(); }
+  size_t size_bytes() const override { return bytes_; }
+
+ private:
+  size_t bytes_;
+  PageMemory memory_;
+};
+
+/// A matrix in panels of 16 output features.
+class CpuWeight final : public Weight {
+ public:
+  explicit CpuWeight(const WeightSpec& spec);
+  const WeightSpec& spec() const override { return spec_; }
+  void* panels() const { return memory_.data(); }
+
+ private:
+  WeightSpec spec_;
+  PageMemory memory_;
+};
+
+/// All layers' blocks in one map of lazily committed pages: [L][num_blocks][G] of a key block and a
+/// value block.
+class CpuKvCache final : public KvCache {
+ public:
+  explicit CpuKvCache(const KvCacheSpec& spec);
+  const KvCacheSpec& spec() const override { return spec_; }
+  void trim() override { memory_.discard(); }
+
+  /// The key block of one head in block 0 of a layer; block i is i * block_stride() further.
+  char* keys(int64_t layer, int64_t head) const;
+  char* values(int64_t layer, int64_t head) const { return keys(layer, head) + key_bytes_; }
+  int64_t block_stride() const { return block_bytes_; }  // bytes
+
+ private:
+  KvCacheSpec spec_;
+  int64_t key_bytes_ = 0;    // of a key block
+  int64_t head_bytes_ = 0;   // key block and value block
+  int64_t block_bytes_ = 0;  // of all heads
+  int64_t layer_bytes_ = 0;
+  PageMemory memory_;
+};
+
+/// Operations are called from one thread at a time; allocate, create_weight, write_weight, upload,
+/// download and parallel from any.
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const kernels::KernelTable& kernels, DeviceInfo device);
+
+  const DeviceInfo& device() const override { return device_; }
+
+  std::unique_ptr<Buffer> allocate(size_t bytes) override;
+  void upload(void* device, const void* host, size_t bytes) override;
+  void download(void* host, const void* device, size_t bytes) override;
+  std::unique_ptr<Weight> create_weight(const WeightSpec& spec) override;
+  void write_weight(Weight& weight, int64_t first_row, int64_t num_rows, const void* rows,
+                    DType dtype) override;
+  std::unique_ptr<KvCache> create_kv_cache(const KvCacheSpec& spec) override;
+  void parallel(int64_t num_tasks, const std::function<void(int64_t)>& task) override;
+
+  void embed(Tensor out, const Weight& weight, std::span<const int32_t> ids) override;
+  void copy_rows(Tensor dst, std::span<const int32_t> dst_rows, Tensor src,
+                 std::span<const int32_t> src_rows) override;
+  void rms_norm(Tensor out, Tensor x, const Buffer& weight, float eps) override;
+  void layer_norm(Tensor out, Tensor x, const Buffer& weight, const Buffer& bias,
+                  float eps) override;
+  void linear(Tensor out, Tensor x, const Weight& weight, const LinearOptions& options) override;
+  void swiglu(Tensor out, Tensor gate_up) override;
+  void rope(Tensor x, int64_t head_dim, Tensor cos, Tensor sin) override;
+  void append_kv(KvCache& cache, int64_t layer, Tensor k, Tensor v,
+                 std::span<const SequenceSpan> sequences) override;
+  void attention(Tensor out, Tensor q, const KvCache& cache, int64_t layer,
+                 std::span<const SequenceSpan> sequences, float scale) override;
+  void segment_attention(Tensor out, Tensor q, Tensor k, Tensor v, int64_t head_dim,
+                         std::span<const int32_t> cu_seqlens, float scale) override;
+
+ private:
+  /// Memory that grows on demand and is kept for the next operation.
+  class Scratch {
+   public:
+    float* get(int64_t floats);
+
+   private:
+    PageMemory memory_;
+  };
+
+  /// body(first_row, last_row) for parts of [0, rows); serial when the work is small.
+  template <class Body>
+  void for_rows(int64_t rows, int64_t elements_per_row, const Body& body);
+  void linear_packed(const kernels::LinearArgs& args);
+  /// One key/value head's queries in one sequence or segment: an AttentionArgs and a row range.
+  struct AttentionTask {
+    kernels::AttentionArgs args;
+    int64_t first_row;
+    int64_t last_row;
+  };
+  void run_attention(std::vector<AttentionTask>& tasks);
+
+  const kernels::KernelTable& kernels_;
+  ThreadPool pool_;
+  DeviceInfo device_;
+  std::vector<Scratch> thread_scratch_;  // one a thread
+  Scratch shared_scratch_;
+};
+
+/// Throws Error(ERR_INTERNAL) when `condition` is false: a caller broke the interface.
+void require(bool condition, const char* what);
+
+}  // namespace qvl

@@ -1,0 +1,202 @@
+// The row-wise operations and the linear layers of the CPU backend: checks, and how the work is
+// shared between threads. The arithmetic is in kernels/cpu.
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/cpu_backend_impl.h"
+
+namespace qvl {
+namespace {
+
+// Work on fewer numbers than this is done before a second thread has noticed it.
+constexpr int64_t kMinParallelElements = 16 * 1024;
+// Packed rows of x should stay in the last-level cache while all panels go over them.
+constexpr int64_t kMaxPackedBytes = int64_t{16} << 20;
+constexpr int64_t kMinPackedRows = 96;
+// Tasks a thread should get of a matrix product, so that a delayed thread holds up little.
+constexpr int64_t kTasksPerThread = 8;
+
+const float* f32_data(const Buffer& buffer, int64_t count) {
+  require(buffer.size_bytes() / sizeof(float) >= static_cast<size_t>(count),
+          "a norm's weight or a bias is too short");
+  return static_cast<const float*>(buffer.data());
+}
+
+void require_f32(const Tensor& tensor) {
+  require(tensor.dtype == DType::kF32, "activations are F32");
+}
+
+kernels::Activation to_activation(Activation activation) {
+  switch (activation) {
+    case Activation::kQuickGelu:
+      return kernels::Activation::kQuickGelu;
+    case Activation::kGelu:
+      return kernels::Activation::kGelu;
+    case Activation::kNone:
+      break;
+  }
+  return kernels::Activation::kNone;
+}
+
+kernels::RowsArgs rows_args(const Tensor& out, const Tensor& x) {
+  require_f32(out);
+  require_f32(x);
+  require(out.rows == x.rows, "an operation's rows differ");
+  return {out.f32(), x.f32(), out.cols, out.row_stride, x.row_stride};
+}
+
+}  // namespace
+
+template <class Body>
+void CpuBackend::for_rows(int64_t rows, int64_t elements_per_row, const Body& body) {
+  if (rows <= 0) return;
+  if (rows == 1 || rows * elements_per_row < kMinParallelElements) return body(0, rows);
+  pool_.run_static(rows, 1, [&](int64_t begin, int64_t end, int) { body(begin, end); });
+}
+
+void CpuBackend::embed(Tensor out, const Weight& weight, std::span<const int32_t> ids) {
+  const WeightSpec& spec = weight.spec();
+  require_f32(out);
+  require(out.cols == spec.in_features, "embed: columns differ from in_features");
+  require(out.rows == static_cast<int64_t>(ids.size()), "embed: rows differ from ids");
+  for (const int32_t id : ids) require(id >= 0 && id < spec.out_features, "embed: id out of range");
+  const void* panels = static_cast<const CpuWeight&>(weight).panels();
+  for_rows(out.rows, out.cols, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      kernels::unpack_weight_row(out.f32() + row * out.row_stride, panels, to_format(spec.dtype),
+                                 spec.in_features, ids[static_cast<size_t>(row)]);
+    }
+  });
+}
+
+void CpuBackend::copy_rows(Tensor dst, std::span<const int32_t> dst_rows, Tensor src,
+                           std::span<const int32_t> src_rows) {
+  require(dst.dtype == src.dtype && dst.cols == src.cols, "copy_rows: rows differ");
+  require(dst_rows.size() == src_rows.size(), "copy_rows: index lists differ");
+  const size_t element = dtype_size(dst.dtype);
+  const auto row_of = [&](const Tensor& tensor, int32_t row) {
+    require(row >= 0 && row < tensor.rows, "copy_rows: row out of range");
+    return static_cast<char*>(tensor.data) + static_cast<size_t>(row * tensor.row_stride) * element;
+  };
+  for (size_t i = 0; i < dst_rows.size(); ++i) {
+    std::memcpy(row_of(dst, dst_rows[i]), row_of(src, src_rows[i]),
+                static_cast<size_t>(dst.cols) * element);
+  }
+}
+
+void CpuBackend::rms_norm(Tensor out, Tensor x, const Buffer& weight, float eps) {
+  const kernels::RowsArgs args = rows_args(out, x);
+  require(x.cols == out.cols, "rms_norm: columns differ");
+  const float* w = f32_data(weight, x.cols);
+  for_rows(x.rows, x.cols,
+           [&](int64_t begin, int64_t end) { kernels_.rms_norm(args, w, eps, begin, end); });
+}
+
+void CpuBackend::layer_norm(Tensor out, Tensor x, const Buffer& weight, const Buffer& bias,
+                            float eps) {
+  const kernels::RowsArgs args = rows_args(out, x);
+  require(x.cols == out.cols, "layer_norm: columns differ");
+  const float* w = f32_data(weight, x.cols);
+  const float* b = f32_data(bias, x.cols);
+  for_rows(x.rows, x.cols,
+           [&](int64_t begin, int64_t end) { kernels_.layer_norm(args, w, b, eps, begin, end); });
+}
+
+void CpuBackend::swiglu(Tensor out, Tensor gate_up) {
+  const kernels::RowsArgs args = rows_args(out, gate_up);
+  require(gate_up.cols == 2 * out.cols, "swiglu: gate_up must have twice the columns");
+  for_rows(out.rows, out.cols,
+           [&](int64_t begin, int64_t end) { kernels_.swiglu(args, begin, end); });
+}
+
+void CpuBackend::rope(Tensor x, int64_t head_dim, Tensor cos, Tensor sin) {
+  require_f32(x);
+  require_f32(cos);
+  require_f32(sin);
+  require(head_dim > 0 && head_dim % 2 == 0 && x.cols % head_dim == 0, "rope: head_dim");
+  require(cos.cols == head_dim / 2 && sin.cols == head_dim / 2, "rope: columns of cos and sin");
+  require(cos.rows >= x.rows && sin.rows >= x.rows, "rope: rows of cos and sin");
+  for_rows(x.rows, x.cols, [&](int64_t begin, int64_t end) {
+    kernels::rope(x.f32(), x.row_stride, x.cols / head_dim, head_dim, cos.f32(), cos.row_stride,
+                  sin.f32(), sin.row_stride, begin, end);
+  });
+}
+
+void CpuBackend::linear(Tensor out, Tensor x, const Weight& weight, const LinearOptions& options) {
+  const WeightSpec& spec = weight.spec();
+  require_f32(out);
+  require_f32(x);
+  require(out.rows == x.rows, "linear: rows differ");
+  require(x.cols == spec.in_features, "linear: columns of x differ from in_features");
+  require(out.cols == spec.out_features, "linear: columns of out differ from out_features");
+  kernels::LinearArgs args{};
+  args.out = out.f32();
+  args.x = x.f32();
+  args.weight = static_cast<const CpuWeight&>(weight).panels();
+  if (options.bias != nullptr) args.bias = f32_data(*options.bias, spec.out_features);
+  if (options.residual != nullptr) {
+    const Tensor& residual = *options.residual;
+    require_f32(residual);
+    require(residual.rows == out.rows && residual.cols == out.cols, "linear: residual's shape");
+    args.residual = residual.f32();
+    args.residual_stride = residual.row_stride;
+  }
+  args.rows = x.rows;
+  args.out_features = spec.out_features;
+  args.in_features = spec.in_features;
+  args.out_stride = out.row_stride;
+  args.x_stride = x.row_stride;
+  args.segments = spec.segments;
+  args.format = to_format(spec.dtype);
+  args.activation = to_activation(options.activation);
+  if (args.rows == 0) return;
+  if (args.rows > kernels_.max_unpacked_rows) return linear_packed(args);
+
+  const int64_t panels = kernels::num_panels(args.out_features);
+  if (args.rows * args.in_features * args.out_features < kMinParallelElements) {
+    return kernels_.linear(args, 0, panels);
+  }
+  // Every thread streams one contiguous part of the weight.
+  pool_.run_static(panels, 4,
+                   [&](int64_t begin, int64_t end, int) { kernels_.linear(args, begin, end); });
+}
+
+// Many rows: blocks of rows are packed, then every panel goes over the block.
+void CpuBackend::linear_packed(const kernels::LinearArgs& all) {
+  const int64_t panels = kernels::num_panels(all.out_features);
+  const int64_t fitting =
+      std::max(kMaxPackedBytes / (all.in_features * int64_t{sizeof(float)}), kMinPackedRows);
+  const int64_t num_blocks = kernels::ceil_div(all.rows, fitting);
+  for (int64_t block = 0; block < num_blocks; ++block) {
+    const int64_t first = all.rows * block / num_blocks;
+    kernels::LinearArgs args = all;
+    args.rows = all.rows * (block + 1) / num_blocks - first;
+    args.x += first * args.x_stride;
+    args.out += first * args.out_stride;
+    if (args.residual != nullptr) args.residual += first * args.residual_stride;
+
+    const int64_t tiles = kernels_.num_row_tiles(args.rows);
+    float* packed =
+        shared_scratch_.get(static_cast<int64_t>(checked_bytes(args.rows, args.in_features)));
+    pool_.run_static(tiles, 1, [&](int64_t begin, int64_t end, int) {
+      kernels_.pack_rows(packed, args, begin, end);
+    });
+
+    // Tasks are panels x tiles; tiles are divided only when there are too few panels.
+    const int64_t wanted = kTasksPerThread * pool_.num_threads();
+    const int64_t panels_per_task = std::max<int64_t>(panels / wanted / 2 * 2, 2);
+    const int64_t panel_parts = kernels::ceil_div(panels, panels_per_task);
+    const int64_t tile_parts = std::min(tiles, kernels::ceil_div(wanted, panel_parts));
+    pool_.run_dynamic(panel_parts * tile_parts, [&](int64_t task, int thread) {
+      const int64_t tile_part = task % tile_parts;
+      const int64_t first_panel = task / tile_parts * panels_per_task;
+      kernels_.linear_packed(
+          args, packed, tiles * tile_part / tile_parts, tiles * (tile_part + 1) / tile_parts,
+          first_panel, std::min(first_panel + panels_per_task, panels),
+          thread_scratch_[static_cast<size_t>(thread)].get(kernels_.linear_scratch_floats));
+    });
+  }
+}
+
+}  // namespace qvl

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace qvl {
+
+/// a * b for sizes of memory; throws Error(ERR_OUT_OF_MEMORY) instead of overflowing. Neither may
+/// be negative.
+size_t checked_bytes(int64_t a, int64_t b);
+
+/// How the pages of a PageMemory come into being.
+enum class PageUse : uint8_t {
+  kHuge,  // used in full soon: huge pages where the system has them
+  kLazy,  // a pool that is used bit by bit: small pages, committed when first touched
+};
+
+/// Zeroed, page-aligned memory straight from the system, given back by the destructor.
+class PageMemory {
+ public:
+  PageMemory() = default;
+  /// Throws Error(ERR_OUT_OF_MEMORY); `purpose` is for its message ("a weight of 3 GB").
+  PageMemory(size_t bytes, PageUse use, const char* purpose);
+  ~PageMemory();
+  PageMemory(PageMemory&& other) noexcept;
+  PageMemory& operator=(PageMemory&& other) noexcept;
+
+  void* data() const { return data_; }
+  size_t size_bytes() const { return bytes_; }
+  /// Gives the pages back to the system; the memory stays usable and is then zero or unchanged.
+  void discard();
+
+ private:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+}  // namespace qvl
