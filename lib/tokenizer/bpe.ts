@@ -72,10 +72,9 @@ export class BytePairEncoder {
       symbols.copyWithin(at + 1, at + 2, count)
       handles.copyWithin(at + 1, at + 2, count - 1)
       count--
-      if (at > 0)
-        handles[at - 1] = this.#merges.find(symbols[at - 1] as number, symbols[at] as number)
+      if (at > 0) handles[at - 1] = this.#merges.find(symbols[at - 1] as number, symbols[at])
       if (at + 1 < count) {
-        handles[at] = this.#merges.find(symbols[at] as number, symbols[at + 1] as number)
+        handles[at] = this.#merges.find(symbols[at], symbols[at + 1] as number)
       }
     }
     for (let i = 0; i < count; i++) ids.push(symbols[i] as number)

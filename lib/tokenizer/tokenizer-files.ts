@@ -295,7 +295,7 @@ function typeOf(value: Json | undefined): Json | undefined {
 /** A value of a file, short enough for a message. */
 function shown(value: Json | undefined): string {
   if (value === undefined) return 'missing'
-  const text = JSON.stringify(value, (_key, inner: unknown) =>
+  const text = JSON.stringify(value, (_key, inner: Json): unknown =>
     inner instanceof Map ? Object.fromEntries(inner) : inner,
   )
   return text.length > 300 ? `${text.slice(0, 300)}…` : text
