@@ -52,7 +52,7 @@ export interface NativeLoading {
   cancel(): void
 }
 
-/** 8-bit RGB pixels in native memory, resized and ready to be cut into patches. */
+/** 8-bit RGB pixels in native memory. */
 export interface NativeImage {
   readonly width: number
   readonly height: number
@@ -61,7 +61,7 @@ export interface NativeImage {
 }
 
 export interface NativeRawPixels {
-  data: Uint8Array
+  data: Uint8Array | Uint8ClampedArray
   width: number
   height: number
   channels: 1 | 2 | 3 | 4
@@ -135,6 +135,7 @@ export interface NativeDevice {
 
 export interface NativeModel {
   readonly device: NativeDevice
+  readonly numParameters: number
   /** Bytes of the weights in memory. */
   readonly weightBytes: number
   /** Throws synchronously what the engine refuses (context too long, queue full, disposed). */
@@ -185,7 +186,7 @@ export interface NativeBinding {
     imageTokenId: number,
     videoTokenId: number,
   ): { positions: Int32Array; delta: number }
-  /** What the processor offers and which instruction set a model would use. */
+  /** What the processor offers, and the memory that is free; 0 when the system does not say. */
   cpuInfo(): {
     name: string
     instructionSets: string[]

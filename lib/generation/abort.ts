@@ -1,5 +1,7 @@
 /** One place where everything that can end a request early comes together. */
 
+import { defaultMaxListeners, getEventListeners, setMaxListeners } from 'node:events'
+
 /** The end of one request before its time: by a signal, by leaving a stream, by dispose(). */
 export class Abort {
   readonly #callbacks = new Set<() => void>()
@@ -31,6 +33,8 @@ export class Abort {
   follow(signal: AbortSignal): void {
     if (signal.aborted) return this.abort(signal.reason)
     const listener = () => this.abort(signal.reason)
+    // One signal may well serve many requests: that is no leak, which Node would warn of.
+    if (getEventListeners(signal, 'abort').length >= defaultMaxListeners) setMaxListeners(0, signal)
     signal.addEventListener('abort', listener, { once: true })
     this.#unfollow.push(() => signal.removeEventListener('abort', listener))
   }

@@ -2,18 +2,14 @@
 import { randomInt } from 'node:crypto'
 import { z } from 'zod'
 import type { ChatMessage } from '../chat/messages.js'
+import type { GenerationDefaults } from '../checkpoint/checkpoint.js'
 import { InvalidArgumentError } from '../errors.js'
-import { validate } from './validate.js'
+import { parseOptions } from './parse-options.js'
 
-/** What a `generation_config.json` sets; what it leaves out is undefined. */
-export interface GenerationDefaults {
-  doSample?: boolean | undefined
-  temperature?: number | undefined
-  topP?: number | undefined
-  topK?: number | undefined
-  minP?: number | undefined
-  repetitionPenalty?: number | undefined
-}
+/** What of a `generation_config.json` bears on sampling. */
+export type SamplingDefaults = Partial<
+  Pick<GenerationDefaults, 'doSample' | 'temperature' | 'topP' | 'topK' | 'repetitionPenalty'>
+>
 
 const requestSchema = z.strictObject({
   /** The conversation. Content is a string or a list of text, image and video parts. */
@@ -31,7 +27,7 @@ const requestSchema = z.strictObject({
   /** The spelling of transformers: `false` is `temperature: 0`, `true` samples. */
   doSample: z.boolean().optional(),
   /** Divides the logits of tokens that occur in prompt or answer. 1 = off. */
-  repetitionPenalty: z.number().min(0.01).max(100).optional(),
+  repetitionPenalty: z.number().min(1e-3).max(1e3).optional(),
   /** Subtracted once for each time a token occurs in the answer. */
   frequencyPenalty: z.number().min(-10).max(10).optional(),
   /** Subtracted from tokens that occur in the answer. */
@@ -86,6 +82,8 @@ export type GenerateRequest = CanonicalRequest & {
   [Alias in keyof Aliases]?: CanonicalRequest[Aliases[Alias]]
 }
 
+const unsupportedOption = 'This version does not support it; leave it out.'
+
 /** Known elsewhere, not here: refused with the way out rather than ignored. */
 const unsupported: Readonly<Record<string, string>> = {
   model: 'The model is the one that loadModel() loaded; leave it out.',
@@ -97,39 +95,18 @@ const unsupported: Readonly<Record<string, string>> = {
       ...['responseFormat', 'response_format', 'n', 'logprobs', 'topLogprobs', 'top_logprobs'],
       ...['logitBias', 'logit_bias', 'noRepeatNgramSize', 'no_repeat_ngram_size'],
       ...['onAbort', 'priority', 'cache', 'num_beams', 'numBeams'],
-    ].map((name) => [name, 'This version does not support it; leave it out.']),
+    ].map((name) => [name, unsupportedOption]),
   ),
 }
 
-const names = [...Object.keys(requestSchema.shape), ...Object.keys(aliases)]
-
 /** Checks a request and brings aliases to their one name. Does not look into the messages. */
 export function parseRequest(request: unknown): CanonicalRequest {
-  const what = 'generate() request'
-  if (typeof request !== 'object' || request === null || Array.isArray(request)) {
-    throw new InvalidArgumentError(
-      `${what}: must be an object such as { messages: [{ role: 'user', content: 'Hello' }] }.`,
-      { path: '' },
-    )
-  }
-  const canonical: Record<string, unknown> = {}
-  for (const [given, value] of Object.entries(request)) {
-    if (value === undefined) continue
-    if (Object.hasOwn(unsupported, given)) {
-      throw new InvalidArgumentError(`${what}: '${given}' is not accepted. ${unsupported[given]}`, {
-        path: given,
-      })
-    }
-    const name = Object.hasOwn(aliases, given) ? aliases[given as keyof Aliases] : given
-    if (name in canonical && canonical[name] !== value) {
-      throw new InvalidArgumentError(
-        `${what}: '${name}' is given twice with different values, once as '${given}'. Give it once.`,
-        { path: given },
-      )
-    }
-    canonical[name] = value
-  }
-  return validate(requestSchema, canonical, { what, names })
+  return parseOptions(requestSchema, request, {
+    what: 'generate() request',
+    example: "{ messages: [{ role: 'user', content: 'Hello' }] }",
+    aliases,
+    unsupported,
+  })
 }
 
 /** The options that took effect, after the checkpoint's defaults and the caller's were merged. */
@@ -159,7 +136,7 @@ const defaultMaxTokens = 1024
  */
 export function mergeOptions(
   request: Omit<CanonicalRequest, 'messages'>,
-  defaults: GenerationDefaults,
+  defaults: SamplingDefaults,
 ): EffectiveOptions {
   return {
     maxTokens: request.maxTokens ?? defaultMaxTokens,
@@ -177,7 +154,7 @@ const greedy = { temperature: 0, topK: 0, topP: 1, minP: 0 }
 
 function mergeSampling(
   { temperature, topP, topK, minP, doSample }: Omit<CanonicalRequest, 'messages'>,
-  defaults: GenerationDefaults,
+  defaults: SamplingDefaults,
 ): Pick<EffectiveOptions, 'temperature' | 'topP' | 'topK' | 'minP'> {
   if (doSample !== undefined && temperature !== undefined && doSample !== temperature > 0) {
     throw new InvalidArgumentError(
@@ -189,12 +166,12 @@ function mergeSampling(
   const samples = temperature !== undefined ? temperature > 0 : (doSample ?? defaults.doSample)
   if (!samples) return greedy
   if (temperature !== undefined) {
-    return { temperature, topK: topK ?? 0, topP: topP ?? 1, minP: minP ?? defaults.minP ?? 0 }
+    return { temperature, topK: topK ?? 0, topP: topP ?? 1, minP: minP ?? 0 }
   }
   return {
     temperature: defaults.temperature ?? referenceDefaults.temperature,
     topK: topK ?? defaults.topK ?? referenceDefaults.topK,
     topP: topP ?? defaults.topP ?? referenceDefaults.topP,
-    minP: minP ?? defaults.minP ?? 0,
+    minP: minP ?? 0,
   }
 }

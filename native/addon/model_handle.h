@@ -19,7 +19,8 @@ namespace qvl::addon {
 struct ModelHandle {
   std::unique_ptr<Engine> engine;
   DeviceInfo device;
-  int64_t weight_bytes = 0;
+  int64_t num_parameters = 0;
+  int64_t weight_bytes = 0;  // in memory
 };
 
 /// Frees models that JavaScript has let go without dispose(). Ending an engine waits for its

@@ -65,19 +65,20 @@ void send(EventFunction& function, Event event) {
   if (function.NonBlockingCall(owned.get()) == napi_ok) static_cast<void>(owned.release());
 }
 
-/// Bytes of the tensors in memory: as stored, or converted when the options ask for that.
-int64_t weight_bytes(const Checkpoint& checkpoint, const ModelOptions& options) {
-  uint64_t total = 0;
+/// Counts parameters, and the bytes they take in memory: as stored, or converted where the options
+/// ask for that.
+void measure_weights(const Checkpoint& checkpoint, const ModelOptions& options,
+                     ModelHandle* handle) {
   for (const auto& [name, tensor] : checkpoint.tensors()) {
-    uint64_t bytes = tensor.end - tensor.begin;
+    const auto stored_bytes = static_cast<int64_t>(tensor.end - tensor.begin);
+    const int64_t parameters = stored_bytes / (tensor.dtype == "F32" ? 4 : 2);
     const bool is_matrix = tensor.shape.size() > 1;
-    if (options.convert_weights && is_matrix) {
-      const uint64_t stored_size = tensor.dtype == "F32" ? 4 : 2;
-      bytes = bytes / stored_size * dtype_size(options.weight_dtype);
-    }
-    total += bytes;
+    handle->num_parameters += parameters;
+    handle->weight_bytes +=
+        options.convert_weights && is_matrix
+            ? parameters * static_cast<int64_t>(dtype_size(options.weight_dtype))
+            : stored_bytes;
   }
-  return static_cast<int64_t>(total);
 }
 
 std::shared_ptr<ModelHandle> load(const LoadOptions& options, const CancellationFlag& cancellation,
@@ -98,7 +99,7 @@ std::shared_ptr<ModelHandle> load(const LoadOptions& options, const Cancellation
   if (cancellation.cancelled()) throw Cancelled{};
   auto handle = std::make_shared<ModelHandle>();
   handle->device = backend->device();
-  handle->weight_bytes = weight_bytes(*checkpoint, options.model);
+  measure_weights(*checkpoint, options.model, handle.get());
   handle->engine = std::make_unique<Engine>(std::move(model), options.engine);
   return handle;
 }

@@ -11,12 +11,14 @@
 namespace qvl::addon {
 
 Napi::Function ModelWrap::define(Napi::Env env) {
-  return DefineClass(env, "NativeModel",
-                     {InstanceMethod<&ModelWrap::generate>("generate", napi_default_method),
-                      InstanceMethod<&ModelWrap::metrics>("metrics", napi_default_method),
-                      InstanceMethod<&ModelWrap::dispose>("dispose", napi_default_method),
-                      InstanceAccessor<&ModelWrap::device>("device", napi_enumerable),
-                      InstanceAccessor<&ModelWrap::weight_bytes>("weightBytes", napi_enumerable)});
+  return DefineClass(
+      env, "NativeModel",
+      {InstanceMethod<&ModelWrap::generate>("generate", napi_default_method),
+       InstanceMethod<&ModelWrap::metrics>("metrics", napi_default_method),
+       InstanceMethod<&ModelWrap::dispose>("dispose", napi_default_method),
+       InstanceAccessor<&ModelWrap::device>("device", napi_enumerable),
+       InstanceAccessor<&ModelWrap::num_parameters>("numParameters", napi_enumerable),
+       InstanceAccessor<&ModelWrap::weight_bytes>("weightBytes", napi_enumerable)});
 }
 
 Napi::Object ModelWrap::create(Napi::Env env, std::shared_ptr<ModelHandle> model) {
@@ -58,6 +60,10 @@ Napi::Value ModelWrap::dispose(const Napi::CallbackInfo& info) {
 
 Napi::Value ModelWrap::device(const Napi::CallbackInfo& info) {
   return to_js(info.Env(), model_->device);
+}
+
+Napi::Value ModelWrap::num_parameters(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(model_->num_parameters));
 }
 
 Napi::Value ModelWrap::weight_bytes(const Napi::CallbackInfo& info) {

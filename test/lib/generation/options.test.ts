@@ -4,7 +4,7 @@ import {
   mergeOptions,
   parseRequest,
   type GenerateRequest,
-  type GenerationDefaults,
+  type SamplingDefaults,
 } from '../../../lib/generation/options.js'
 
 const messages = [{ role: 'user', content: 'Hello' }]
@@ -109,7 +109,7 @@ describe('parseRequest', () => {
 
 describe('mergeOptions', () => {
   // As published with Qwen2-VL Instruct.
-  const published: GenerationDefaults = {
+  const published: SamplingDefaults = {
     doSample: true,
     temperature: 0.01,
     topP: 0.001,
@@ -119,7 +119,7 @@ describe('mergeOptions', () => {
   const greedy = { temperature: 0, topK: 0, topP: 1, minP: 0 }
   type Options = Omit<GenerateRequest, 'messages'>
 
-  it.each<[string, Options, GenerationDefaults, object]>([
+  it.each<[string, Options, SamplingDefaults, object]>([
     [
       'the file rules where the caller says nothing',
       {},

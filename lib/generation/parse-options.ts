@@ -1,32 +1,60 @@
 /** Checks option objects against their schema; the first problem becomes an InvalidArgumentError. */
-import { z } from 'zod'
+import type { z } from 'zod'
 import { InvalidArgumentError } from '../errors.js'
 import { nearestName } from '../suggest.js'
 
-export interface ValidateOptions {
+/** How an options object is called, and which other names it may use. */
+export interface OptionNames {
   /** Names the object in messages, for example `loadModel() options`. */
   what: string
-  /** Names worth suggesting for an unknown one. Default: the schema's own. */
-  names?: readonly string[]
+  /** A right one, for messages. */
+  example: string
+  /** Other spellings, and the option that each of them is. */
+  aliases?: Readonly<Record<string, string>>
+  /** Names that are known but refused, each with the way out. */
+  unsupported?: Readonly<Record<string, string>>
 }
 
-/** The schema's output for `value`. Throws InvalidArgumentError with `path` and `suggestion`. */
-export function validate<Schema extends z.ZodObject>(
+/**
+ * Checks an options object and brings aliases to their one name; undefined counts as not given.
+ *
+ * @throws InvalidArgumentError with `path`, and a `suggestion` for an unknown name.
+ */
+export function parseOptions<Schema extends z.ZodObject>(
   schema: Schema,
   value: unknown,
-  { what, names = Object.keys(schema.shape) }: ValidateOptions,
+  { what, example, aliases = {}, unsupported = {} }: OptionNames,
 ): z.output<Schema> {
-  const result = schema.safeParse(value)
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new InvalidArgumentError(`${what}: must be an object such as ${example}.`, { path: '' })
+  }
+  const options: Record<string, unknown> = {}
+  for (const [given, option] of Object.entries(value)) {
+    if (option === undefined) continue
+    if (Object.hasOwn(unsupported, given)) {
+      throw new InvalidArgumentError(`${what}: '${given}' is not accepted. ${unsupported[given]}`, {
+        path: given,
+      })
+    }
+    const name = Object.hasOwn(aliases, given) ? aliases[given]! : given
+    if (Object.hasOwn(options, name) && options[name] !== option) {
+      throw new InvalidArgumentError(
+        `${what}: '${name}' is given twice with different values, once as '${given}'. Give it once.`,
+        { path: given },
+      )
+    }
+    options[name] = option
+  }
+  const result = schema.safeParse(options)
   if (result.success) return result.data
   // Unknown names first: a misspelt option often causes other complaints as well.
   const { issues } = result.error
   const unknown = issues.find((issue) => issue.code === 'unrecognized_keys')
+  const names = [...Object.keys(schema.shape), ...Object.keys(aliases)]
   if (unknown) throw unknownOption(unknown, what, names)
   const issue = issues[0]!
   const path = issue.path.map(String).join('.')
-  throw new InvalidArgumentError(`${what}: ${path || 'the value'} ${complaint(issue, value)}`, {
-    path,
-  })
+  throw new InvalidArgumentError(`${what}: ${path} ${complaint(issue, options)}`, { path })
 }
 
 function unknownOption(

@@ -1,0 +1,51 @@
+/** Turns the ids of an answer into its text, piece by piece. */
+import { StopStrings } from './stop-strings.js'
+
+/** Gives the text that an id completes, and at the end what was left incomplete. */
+export interface Decoder {
+  push(id: number): string
+  flush(): string
+}
+
+/** The answer so far. */
+export class Answer {
+  readonly tokenIds: number[] = []
+  text = ''
+  /** A stop string was met: nothing comes after it. */
+  stopped = false
+  readonly #decoder: Decoder
+  readonly #stopIds: ReadonlySet<number>
+  readonly #stopStrings: StopStrings
+
+  constructor(decoder: Decoder, stopIds: Iterable<number>, stopStrings: readonly string[]) {
+    this.#decoder = decoder
+    this.#stopIds = new Set(stopIds)
+    this.#stopStrings = new StopStrings(stopStrings)
+  }
+
+  /** Takes the next id and returns the text that may now be shown; often empty. */
+  push(id: number): string {
+    if (this.stopped) return ''
+    this.tokenIds.push(id)
+    // The token that ends the answer is no part of its text, whatever the tokenizer makes of it.
+    if (this.#stopIds.has(id)) return ''
+    return this.#append(this.#decoder.push(id))
+  }
+
+  /** The rest of the text, after the last id. */
+  finish(): string {
+    if (this.stopped) return ''
+    const piece = this.#append(this.#decoder.flush())
+    if (this.stopped) return piece
+    const held = this.#stopStrings.flush()
+    this.text += held
+    return piece + held
+  }
+
+  #append(piece: string): string {
+    const { text, stopped } = this.#stopStrings.push(piece)
+    this.text += text
+    this.stopped = stopped
+    return text
+  }
+}

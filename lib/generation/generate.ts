@@ -1,0 +1,145 @@
+/** One request from its options to its result. */
+import { fromNativeError } from '../errors.js'
+import type { NativeGenerationEvent, NativeModel, NativeStats } from '../native.js'
+import type { Abort } from './abort.js'
+import { Answer } from './answer.js'
+import { mergeOptions, parseRequest, type EffectiveOptions } from './options.js'
+import { preparePrompt, type Prompt, type PromptContext } from './prompt.js'
+import type { GenerateResult, GenerationEvent, Timings, Usage } from './result.js'
+
+/** What requests to one model share. */
+export interface GenerationContext extends PromptContext {
+  native: NativeModel
+  /** The most tokens of prompt and answer together. */
+  contextSize: number
+  /** Ids that end an answer. */
+  stopIds: Int32Array
+}
+
+/**
+ * Runs a request. Rejects with the abort's reason as soon as there is one; the native side then ends
+ * within one step, by itself.
+ */
+export async function runGeneration(
+  context: GenerationContext,
+  request: unknown,
+  abort: Abort,
+  emit: (event: GenerationEvent) => void = () => {},
+): Promise<GenerateResult> {
+  const begin = performance.now()
+  try {
+    const { messages, signal, ...given } = parseRequest(request)
+    const merged = mergeOptions(given, context.checkpoint.generation)
+    if (signal) abort.follow(signal)
+    abort.throwIfAborted()
+    const prompt = await preparePrompt(context, { messages, ...given }, abort)
+    const preprocessMs = performance.now() - begin
+
+    const contextLeft = context.contextSize - prompt.tokenIds.length
+    // Where nothing is left, the engine says so with all the figures.
+    const options = { ...merged, maxTokens: Math.min(merged.maxTokens, Math.max(contextLeft, 1)) }
+    const usage: Usage = { ...prompt.counts, cachedTokens: 0, completionTokens: 0 }
+    const answer = new Answer(context.tokenizer.createDecoder(), context.stopIds, options.stop)
+    emit({ type: 'start', usage, images: prompt.images })
+    const { reason, stats } = await decode(context, prompt, options, answer, abort, emit)
+    const result = toResult(answer, reason, { prompt, options, stats, preprocessMs })
+    const { finishReason, timings } = result
+    emit({ type: 'finish', finishReason, usage: result.usage, timings })
+    return result
+  } finally {
+    abort.close()
+  }
+}
+
+type Finish = Extract<NativeGenerationEvent, { type: 'finish' }>
+
+/** Lets the engine generate and collects its tokens in `answer`. */
+function decode(
+  { native, stopIds }: GenerationContext,
+  prompt: Prompt,
+  options: EffectiveOptions,
+  answer: Answer,
+  abort: Abort,
+  emit: (event: GenerationEvent) => void,
+): Promise<Finish> {
+  return new Promise((resolve, reject) => {
+    const show = (text: string) => {
+      if (text !== '') emit({ type: 'text', text, tokenId: answer.tokenIds.at(-1)! })
+    }
+    const onEvent = (event: NativeGenerationEvent) => {
+      if (abort.aborted) return
+      if (event.type === 'token') {
+        show(answer.push(event.id))
+        if (answer.stopped) generation.cancel()
+      } else if (event.type === 'finish') {
+        show(answer.finish())
+        resolve(event)
+      } else {
+        reject(toError(event.error))
+      }
+    }
+    let generation: ReturnType<NativeModel['generate']>
+    try {
+      generation = native.generate(
+        {
+          prompt: prompt.tokenIds,
+          items: prompt.items,
+          sampling: { ...options, seed: BigInt(options.seed) },
+          stopIds,
+          maxTokens: options.maxTokens,
+          topLogits: 0,
+        },
+        onEvent,
+      )
+    } catch (error) {
+      throw toError(error)
+    }
+    abort.onAbort(() => {
+      generation.cancel()
+      reject(abort.reason as Error) // whatever it is, it stays as it is
+    })
+  })
+}
+
+interface Facts {
+  prompt: Prompt
+  options: EffectiveOptions
+  stats: NativeStats
+  preprocessMs: number
+}
+
+function toResult(
+  answer: Answer,
+  reason: Finish['reason'],
+  { prompt, options, stats, preprocessMs }: Facts,
+): GenerateResult {
+  const completionTokens = answer.tokenIds.length
+  return {
+    text: answer.text,
+    // The only cancel that comes here is our own, at a stop string.
+    finishReason: reason === 'length' && !answer.stopped ? 'length' : 'stop',
+    usage: { ...prompt.counts, cachedTokens: 0, completionTokens },
+    timings: toTimings(stats, preprocessMs, completionTokens),
+    images: prompt.images,
+    seed: options.seed,
+    options,
+    tokenIds: answer.tokenIds,
+  }
+}
+
+function toTimings(stats: NativeStats, preprocessMs: number, completionTokens: number): Timings {
+  const seconds = stats.decodeMs / 1000
+  return {
+    queueMs: stats.queueMs,
+    preprocessMs,
+    visionMs: stats.visionMs,
+    prefillMs: stats.prefillMs,
+    firstTokenMs: preprocessMs + stats.firstTokenMs,
+    decodeMs: stats.decodeMs,
+    tokensPerSecond: completionTokens > 1 && seconds > 0 ? (completionTokens - 1) / seconds : 0,
+  }
+}
+
+function toError(error: unknown): Error {
+  return fromNativeError(error) as Error
+}

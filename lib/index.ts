@@ -1,0 +1,39 @@
+/** Run Qwen2-VL checkpoints in Node.js. Start with {@link loadModel}. */
+export { loadModel, type LoadModelOptions, type LoadProgress } from './load-model.js'
+export type { Model, ModelInfo, ModelMetrics } from './model.js'
+export type { EffectiveOptions, GenerateRequest } from './generation/options.js'
+export type {
+  FinishReason,
+  GenerateResult,
+  GenerationEvent,
+  Timings,
+  TokenCount,
+  Usage,
+} from './generation/result.js'
+export type { GenerationStream } from './generation/stream.js'
+export type {
+  ChatMessage,
+  ContentPart,
+  ImagePart,
+  ImageUrlPart,
+  PixelOptions,
+  TextPart,
+  VideoPart,
+} from './chat/messages.js'
+export type { ImageSource, RawPixels } from './processor/source.js'
+export type { DecodeOptions, EncodeOptions, Tokenizer } from './tokenizer/tokenizer.js'
+export {
+  BackendError,
+  CheckpointError,
+  ContextLengthError,
+  DisposedError,
+  ImageError,
+  InvalidArgumentError,
+  ModelNotFoundError,
+  OutOfMemoryError,
+  Qwen2VLError,
+  QueueFullError,
+  UnsupportedModelError,
+  VideoError,
+  type ErrorDetails,
+} from './errors.js'

@@ -1,0 +1,250 @@
+/** Loads a checkpoint: its files, its tokenizer, and its weights on a native thread. */
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import { openCheckpoint, toNativeConfig, type Checkpoint } from './checkpoint/checkpoint.js'
+import {
+  BackendError,
+  fromNativeError,
+  InvalidArgumentError,
+  ModelNotFoundError,
+} from './errors.js'
+import { Abort } from './generation/abort.js'
+import { parseOptions } from './generation/parse-options.js'
+import { planMemory, type MemoryPlan } from './memory-plan.js'
+import { createModel, type Model } from './model.js'
+import {
+  nativeBinding,
+  type NativeBinding,
+  type NativeLoadProgress,
+  type NativeModel,
+} from './native.js'
+import { packageRoot } from './package-root.js'
+import { Tokenizer } from './tokenizer/tokenizer.js'
+
+/** How far a load has come. */
+export interface LoadProgress {
+  /** `files`: configuration and tokenizer; `weights`: the safetensors files; `ready`: the end. */
+  phase: 'files' | 'weights' | 'ready'
+  /** Of the weights. */
+  loadedBytes: number
+  totalBytes: number
+}
+
+const optionsSchema = z.strictObject({
+  /**
+   * What computes. `auto` takes the best there is, which in this version is the CPU; `cuda` is
+   * refused with the reason. Default: `auto`.
+   */
+  device: z
+    .string()
+    .regex(/^(auto|cpu|cuda(:\d+)?)$/, "must be 'auto', 'cpu' or 'cuda'")
+    .optional(),
+  /** What weights are kept as. `auto`: as stored. */
+  dtype: z.enum(['auto', 'bf16', 'fp16', 'fp32']).optional(),
+  /**
+   * The most tokens of one prompt and its answer. Default: the checkpoint's own context, or what a
+   * quarter of the free memory holds as KV cache if that is less.
+   */
+  contextSize: z
+    .int()
+    .min(16)
+    .max(1 << 24)
+    .optional(),
+  /** Bytes for weights and KV cache together. Default: a quarter of the free memory for the KV cache. */
+  memoryLimit: z.int().min(1).optional(),
+  /**
+   * What keys and values are kept as. `auto` is `fp32` on the CPU: 16-bit ones take half the memory
+   * but move logits by about 1e-2, so that greedy answers would no longer equal the reference's.
+   */
+  kvCacheType: z.enum(['auto', 'fp32', 'bf16', 'fp16']).optional(),
+  /** How many requests may share the steps of the engine; more wait. Default: 32. */
+  maxConcurrency: z.int().min(1).max(1024).optional(),
+  /** How many requests may wait; more are refused with QueueFullError. Default: 1024. */
+  maxQueue: z
+    .int()
+    .min(0)
+    .max(1 << 24)
+    .optional(),
+  /** Prompt tokens of one step: more are faster, fewer let concurrent answers flow. Default: 256. */
+  prefillChunk: z.int().min(1).max(4096).optional(),
+  /** Threads that compute. Default: the physical cores this process may use. */
+  threads: z.int().min(1).max(1024).optional(),
+  /** Aborts the load: it rejects with `signal.reason`. */
+  signal: z.instanceof(AbortSignal).optional(),
+  /** Called about twenty times a second. */
+  onProgress: z
+    .custom<(progress: LoadProgress) => void>((value) => typeof value === 'function', {
+      error: 'must be a function',
+    })
+    .optional(),
+})
+
+type CheckedOptions = z.output<typeof optionsSchema>
+
+/** How to load a model. Everything has a default. */
+export type LoadModelOptions = Omit<CheckedOptions, 'device'> & {
+  device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}` | undefined
+}
+
+const unsupported = Object.fromEntries(
+  [
+    ...['quantization', 'imageCacheBytes', 'weights', 'cacheDir', 'revision', 'token', 'offline'],
+    ...['allowUrls', 'allowFiles', 'allowedHosts', 'maxImageBytes', 'maxImagePixels'],
+  ].map((name) => [name, 'This version does not support it; leave it out.']),
+)
+
+/**
+ * Loads a Qwen2-VL checkpoint.
+ *
+ * @param source the folder with its files as published on the Hugging Face hub, or `'tiny'` for the
+ *   small checkpoint that comes with the package.
+ */
+export async function loadModel(
+  source: string | URL,
+  options: LoadModelOptions = {},
+): Promise<Model> {
+  const abort = new Abort()
+  try {
+    const checked = parseOptions(optionsSchema, options, {
+      what: 'loadModel() options',
+      example: "{ device: 'cpu' }",
+      unsupported,
+    })
+    if (checked.signal) abort.follow(checked.signal)
+    abort.throwIfAborted()
+    refuseMissingDevice(checked.device)
+    return await load(resolveModelFolder(source), checked, abort)
+  } finally {
+    abort.close()
+  }
+}
+
+/**
+ * The folder that `source` means.
+ *
+ * @throws ModelNotFoundError for what looks like a hub id: this version does not download.
+ */
+export function resolveModelFolder(source: string | URL): string {
+  if (source instanceof URL || (typeof source === 'string' && source.startsWith('file:'))) {
+    const url = new URL(source)
+    if (url.protocol === 'file:') return fileURLToPath(url)
+    throw new ModelNotFoundError(
+      `Models are not downloaded yet (${url.href}). Download the folder and give its path.`,
+      { details: { source: url.href } },
+    )
+  }
+  if (typeof source !== 'string' || source === '') {
+    throw new InvalidArgumentError(
+      `loadModel(): the source must be the path of a checkpoint folder, or 'tiny' for the bundled one.`,
+      { path: 'source' },
+    )
+  }
+  if (source === 'tiny') return join(packageRoot, 'models', 'qwen2-vl-tiny')
+  const folder = resolve(source)
+  if (/^[\w.-]+\/[\w.-]+$/.test(source) && !source.startsWith('.') && !existsSync(folder)) {
+    throw new ModelNotFoundError(
+      `There is no folder ${folder}. If '${source}' is an id of the Hugging Face hub: models are not ` +
+        `downloaded yet, so download it (hf download ${source} --local-dir <folder>) and give its path.`,
+      { details: { source, folder } },
+    )
+  }
+  return folder
+}
+
+function refuseMissingDevice(device: string | undefined): void {
+  if (!device?.startsWith('cuda')) return
+  throw new BackendError(
+    'ERR_BACKEND_UNAVAILABLE',
+    `device '${device}' is not available: this version computes on the CPU only. ` +
+      `Use device 'auto' or 'cpu'.`,
+    { details: { device, reason: noCuda } },
+  )
+}
+
+const noCuda = 'this version has no CUDA backend'
+
+async function load(folder: string, options: CheckedOptions, abort: Abort): Promise<Model> {
+  const report = (progress: LoadProgress) => {
+    if (abort.aborted) return
+    try {
+      options.onProgress?.(progress)
+    } catch (error) {
+      abort.abort(error) // a callback that fails ends the load
+    }
+  }
+  report({ phase: 'files', loadedBytes: 0, totalBytes: 0 })
+  const checkpoint = await abort.race(openCheckpoint(folder))
+  const binding = nativeBinding()
+  const plan = await abort.race(planMemory(binding, checkpoint, options))
+  const weights = loadWeights(binding, checkpoint, options, plan, abort, (progress) =>
+    report({ phase: 'weights', ...progress }),
+  )
+  let native: NativeModel | undefined
+  try {
+    const [loaded, tokenizer] = await Promise.all([
+      weights,
+      abort.race(Tokenizer.load(checkpoint.tokenizerFiles)),
+    ])
+    native = loaded
+    abort.throwIfAborted()
+    const { weightBytes } = native
+    report({ phase: 'ready', loadedBytes: weightBytes, totalBytes: weightBytes })
+    abort.throwIfAborted()
+    const dtype = options.dtype === 'auto' ? undefined : options.dtype
+    return createModel({
+      native,
+      checkpoint,
+      tokenizer,
+      plan,
+      dtype: dtype ?? checkpoint.config.dtype ?? 'auto',
+      deviceReason: deviceReason(options),
+    })
+  } catch (error) {
+    // Whatever failed, no load goes on behind the caller's back and no weights stay.
+    abort.abort(error)
+    await native?.dispose()
+    throw error
+  }
+}
+
+/** Why the device is what it is: `auto` falls back and says so. */
+function deviceReason({ device = 'auto' }: CheckedOptions): string {
+  return device === 'cpu' ? 'the caller asked for it' : noCuda
+}
+
+function loadWeights(
+  binding: NativeBinding,
+  checkpoint: Checkpoint,
+  options: CheckedOptions,
+  plan: MemoryPlan,
+  abort: Abort,
+  onProgress: (progress: NativeLoadProgress) => void,
+): Promise<NativeModel> {
+  const loading = binding.loadModel(
+    {
+      weightFiles: checkpoint.weightFiles,
+      config: toNativeConfig(checkpoint),
+      threads: options.threads ?? 0,
+      instructionSet: process.env['QWEN2_VL_CPU'] ?? '',
+      weightDtype: options.dtype ?? 'auto',
+      kvDtype: plan.kvDtype,
+      kvCacheTokens: plan.kvCacheTokens,
+      maxContext: plan.contextSize,
+      maxSequences: plan.maxConcurrency,
+      maxQueue: options.maxQueue ?? 1024,
+      prefillChunk: options.prefillChunk ?? 256,
+    },
+    onProgress,
+  )
+  abort.onAbort(() => loading.cancel())
+  loading.promise.then(
+    // The load may have ended before it noticed the cancel.
+    (native) => void (abort.aborted && native.dispose()),
+    () => {}, // the caller has it from the race
+  )
+  return abort.race(loading.promise).catch((error: unknown) => {
+    throw abort.aborted ? error : fromNativeError(error)
+  })
+}

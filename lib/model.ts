@@ -1,0 +1,164 @@
+/** A loaded model: the interface that callers hold, and the one that runs in this process. */
+import { ChatTemplate } from './chat/template.js'
+import type { Checkpoint } from './checkpoint/checkpoint.js'
+import { DisposedError } from './errors.js'
+import { Abort } from './generation/abort.js'
+import { runGeneration, type GenerationContext } from './generation/generate.js'
+import { parseRequest, type GenerateRequest } from './generation/options.js'
+import { preparePrompt } from './generation/prompt.js'
+import type { GenerateResult, TokenCount } from './generation/result.js'
+import { GenerationStream } from './generation/stream.js'
+import type { MemoryPlan } from './memory-plan.js'
+import type { NativeMetrics, NativeModel } from './native.js'
+import type { Tokenizer } from './tokenizer/tokenizer.js'
+
+/** What a loaded model is and where it runs. */
+export interface ModelInfo {
+  /** Absolute path of the checkpoint's folder. */
+  folder: string
+  /** As `config.json` names it, for example `Qwen2VLForConditionalGeneration`. */
+  architecture: string
+  device: {
+    kind: 'cpu' | 'cuda'
+    /** The processor's name. */
+    name: string
+    /** Of the kernels: `avx2` or `scalar`. */
+    instructionSet: string
+    threads: number
+    /** Why it is this device. */
+    reason: string
+  }
+  /** What the weights are kept as. */
+  dtype: string
+  parameters: number
+  weightBytes: number
+  /** The most tokens of one prompt and its answer. */
+  contextSize: number
+  maxConcurrency: number
+  /** Room for keys and values. Memory is committed as it is first used. */
+  kvCache: { dtype: 'fp32' | 'bf16' | 'fp16'; tokens: number; bytesPerToken: number }
+}
+
+/** A snapshot of what the engine is doing. */
+export type ModelMetrics = NativeMetrics
+
+/** A loaded model. Any number of requests may run at once; they share the steps of the engine. */
+export interface Model extends AsyncDisposable {
+  readonly info: ModelInfo
+  readonly tokenizer: Tokenizer
+  /** The whole answer. Many calls at once are a batch. Never throws synchronously. */
+  generate(request: GenerateRequest): Promise<GenerateResult>
+  /** The answer piece by piece. A wrong request rejects the iterator and `result`. */
+  stream(request: GenerateRequest): GenerationStream
+  /** Tokens of the request's prompt, without running the model. */
+  countTokens(request: GenerateRequest): Promise<TokenCount>
+  metrics(): ModelMetrics
+  /**
+   * Gives the memory back; it is back when the promise resolves. Running requests reject with
+   * DisposedError. May be called again.
+   */
+  dispose(): Promise<void>
+}
+
+/** What loading has brought together. */
+export interface ModelParts {
+  native: NativeModel
+  checkpoint: Checkpoint
+  tokenizer: Tokenizer
+  plan: MemoryPlan
+  /** What the weights are kept as. */
+  dtype: string
+  deviceReason: string
+}
+
+/** The model that runs in this process. */
+export function createModel(parts: ModelParts): Model {
+  return new LocalModel(parts)
+}
+
+class LocalModel implements Model {
+  readonly info: ModelInfo
+  readonly tokenizer: Tokenizer
+  readonly #context: GenerationContext
+  readonly #running = new Set<Abort>()
+  #disposal: Promise<void> | undefined
+
+  constructor({ native, checkpoint, tokenizer, plan, dtype, deviceReason }: ModelParts) {
+    this.tokenizer = tokenizer
+    this.info = {
+      folder: checkpoint.folder,
+      architecture: checkpoint.architecture,
+      device: { ...native.device, reason: deviceReason },
+      dtype,
+      parameters: native.numParameters,
+      weightBytes: native.weightBytes,
+      contextSize: plan.contextSize,
+      maxConcurrency: plan.maxConcurrency,
+      kvCache: {
+        dtype: plan.kvDtype,
+        tokens: plan.kvCacheTokens,
+        bytesPerToken: plan.kvBytesPerToken,
+      },
+    }
+    const { generation, config } = checkpoint
+    this.#context = {
+      native,
+      checkpoint,
+      tokenizer,
+      template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
+      contextSize: plan.contextSize,
+      stopIds: Int32Array.from(generation.eosTokenIds ?? config.eosTokenIds),
+    }
+  }
+
+  generate(request: GenerateRequest): Promise<GenerateResult> {
+    return this.#run((abort) => runGeneration(this.#context, request, abort))
+  }
+
+  stream(request: GenerateRequest): GenerationStream {
+    const abort = new Abort()
+    return new GenerationStream(abort, (emit) =>
+      this.#run(() => runGeneration(this.#context, request, abort, emit), abort),
+    )
+  }
+
+  countTokens(request: GenerateRequest): Promise<TokenCount> {
+    return this.#run(async (abort) => {
+      const { signal, ...parsed } = parseRequest(request)
+      if (signal) abort.follow(signal)
+      abort.throwIfAborted()
+      const { counts, images } = await preparePrompt(this.#context, parsed, abort)
+      return { ...counts, images }
+    })
+  }
+
+  metrics(): ModelMetrics {
+    return this.#context.native.metrics()
+  }
+
+  dispose(): Promise<void> {
+    this.#disposal ??= this.#dispose()
+    return this.#disposal
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose()
+  }
+
+  async #dispose(): Promise<void> {
+    for (const abort of [...this.#running]) abort.abort(new DisposedError())
+    await this.#context.native.dispose()
+  }
+
+  /** Runs work that dispose() ends. */
+  async #run<T>(work: (abort: Abort) => Promise<T>, abort = new Abort()): Promise<T> {
+    if (this.#disposal) throw new DisposedError()
+    this.#running.add(abort)
+    try {
+      return await work(abort)
+    } finally {
+      this.#running.delete(abort)
+      abort.close()
+    }
+  }
+}
