@@ -180,7 +180,7 @@ std::span<const Candidate> Sampler::candidates(std::span<const float> logits,
     const float weight = std::exp(score - largest);
     if (weight > 0.0f) candidates_.push_back({static_cast<int32_t>(id), score, weight});
   }
-  if (options.top_p < 1.0f) keep_top_p(static_cast<double>(options.top_p));
+  if (options.top_p < 1.0f) keep_top_p(options);
   if (options.min_p > 0.0f) {
     // The largest weight is exp(0) = 1, so a weight is its probability relative to the best one's.
     std::erase_if(candidates_, [&](const Candidate& c) { return c.weight < options.min_p; });
@@ -189,12 +189,16 @@ std::span<const Candidate> Sampler::candidates(std::span<const float> logits,
 }
 
 /// Keeps the fewest largest candidates whose share of all weight reaches top_p; at least one.
-void Sampler::keep_top_p(double top_p) {
+void Sampler::keep_top_p(const SamplingOptions& options) {
+  const double top_p = static_cast<double>(options.top_p);
   double total = 0.0;
   for (const Candidate& candidate : candidates_) total += static_cast<double>(candidate.weight);
   // Candidates below this weight are together less than the share that is cut off, so none of them
-  // survives: what remains to be sorted is short, except for nearly flat distributions.
-  const double negligible = (1.0 - top_p) * total / static_cast<double>(candidates_.size());
+  // survives: what remains to be sorted is short, except for nearly flat distributions. What min-p
+  // will drop need not be ranked either.
+  const double negligible =
+      std::max((1.0 - top_p) * total / static_cast<double>(candidates_.size()),
+               static_cast<double>(options.min_p));
   sorted_.clear();
   for (const Candidate& candidate : candidates_) {
     if (static_cast<double>(candidate.weight) >= negligible) sorted_.push_back(candidate);

@@ -44,7 +44,7 @@ class Sampler {
  private:
   void penalize(std::span<const int32_t> history, int64_t num_prompt,
                 const SamplingOptions& options);
-  void keep_top_p(double top_p);
+  void keep_top_p(const SamplingOptions& options);
 
   std::vector<float> scores_;           // V
   std::vector<Candidate> candidates_;   // up to V

@@ -281,6 +281,7 @@ TEST(shutdown_in_mid_run_ends_every_request_once) {
   other.join();
   CHECK(fake.log->destroyed.load());
   CHECK_EQ(fake.log->forwards.load(), 5);
+  CHECK_EQ(fake.log->stopped_forwards.load(), 1);  // between layers
   for (const auto& recorder : recorders) {
     CHECK_EQ(recorder->error_code(), std::string("ERR_DISPOSED"));
   }

@@ -6,12 +6,15 @@
 // block given to two sequences, gives another answer than reference_answer(), which has no cache at
 // all.
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <ostream>
 #include <set>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -25,7 +28,7 @@ namespace qvl::test {
 
 /// What a test sees of the model from outside; outlives it.
 struct FakeModelLog {
-  std::atomic<int> forwards{0};
+  std::atomic<int> forwards{0}, stopped_forwards{0};
   std::atomic<int> trims{0};
   std::atomic<int> encodings_begun{0}, encodings_alive{0}, pieces{0};
   std::atomic<int> embeddings_alive{0}, embeddings_peak{0};
@@ -159,6 +162,7 @@ class FakeModel : public Model {
     if (options_.on_forward) options_.on_forward(sequences);
     for (const StepSequence& sequence : sequences) store(sequence);
     if (should_stop()) {
+      ++log_->stopped_forwards;
       for (const StepSequence& sequence : sequences) forget(sequence);
       throw Cancelled{};
     }

@@ -165,10 +165,10 @@ TEST(penalties_leave_nothing_behind_for_the_next_call) {
   SamplingOptions options;
   options.frequency_penalty = 1.0f;
   const std::vector<float> logits = {2.0f, 2.0f, 2.0f};
-  const std::vector<int32_t> first = {0, 0, 1}, second = {2};
+  const std::vector<int32_t> first = {0, 0, 1}, second = {1};
   sampler.penalized(logits, first, 0, options);
   const auto scores = sampler.penalized(logits, second, 0, options);
-  CHECK(std::vector<float>(scores.begin(), scores.end()) == std::vector<float>({2.0f, 2.0f, 1.0f}));
+  CHECK(std::vector<float>(scores.begin(), scores.end()) == std::vector<float>({2.0f, 1.0f, 2.0f}));
 }
 
 TEST(temperature_divides) {
