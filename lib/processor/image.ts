@@ -1,0 +1,298 @@
+/** From a source to an item for the vision tower: read, decode, resize as the reference does. */
+import { availableParallelism } from 'node:os'
+import type { PreprocessorConfig } from '../checkpoint/checkpoint.js'
+import { fromNativeError, ImageError, InvalidArgumentError, VideoError } from '../errors.js'
+import { nativeBinding, type NativeImage, type NativeVisionItem } from '../native.js'
+import { decodeImage, DEFAULT_MAX_IMAGE_PIXELS, type DecodedImage } from './decode.js'
+import {
+  DEFAULT_MAX_PIXELS,
+  DEFAULT_MIN_PIXELS,
+  SIDE_MULTIPLE,
+  smartResize,
+  type Size,
+} from './smart-resize.js'
+import { loadSource, type ImageSource } from './source.js'
+
+/**
+ * Limits of the area an image is resized to, in pixels; 28 x 28 of them become one token. Or the
+ * size to aim for: `resizedHeight` and `resizedWidth` count when both are given, and then win.
+ */
+export interface PixelOptions {
+  minPixels?: number
+  maxPixels?: number
+  resizedHeight?: number
+  resizedWidth?: number
+}
+
+/** The size a picture came in, the size the model sees, and what that costs. */
+export interface ImageInfo {
+  width: number
+  height: number
+  resizedWidth: number
+  resizedHeight: number
+  tokens: number
+}
+
+/** An image or a video that is ready for the model. */
+export interface PreparedItem {
+  kind: 'image' | 'video'
+  /** Of a video: the size of its first frame, the tokens of all. */
+  info: ImageInfo
+  native: NativeVisionItem
+  /** Time, height and width in patches. */
+  gridThw: [number, number, number]
+  /** Visual tokens, which is how often the placeholder stands in the prompt. */
+  tokens: number
+}
+
+/** What is known about the request an image belongs to. */
+export interface PrepareContext {
+  /** Position among the images and videos of the request, from 0; errors carry it. */
+  index: number
+  /** Ends the work between its stages; the promise then rejects with the signal's reason. */
+  signal?: AbortSignal
+  /** Pixels a source may have. Default: 268,435,456. */
+  maxImagePixels?: number
+}
+
+/**
+ * Prepares one image. Decoding and resizing happen off the event loop.
+ *
+ * @throws ImageError with the `index` of the image for one that cannot be used.
+ */
+export async function prepareImage(
+  source: ImageSource,
+  options: PixelOptions,
+  preprocessor: PreprocessorConfig,
+  context: PrepareContext,
+): Promise<PreparedItem> {
+  checkPixelOptions(options)
+  const place = { label: `Image ${context.index + 1}`, details: { index: context.index } }
+  const frame = await prepareFrame(source, options, preprocessor, context, place)
+  return toItem('image', [frame])
+}
+
+/**
+ * Prepares a video that is given as its frames. Each is treated as an image, none is left out, and
+ * the limits hold for each; all must come out in one size.
+ *
+ * @throws VideoError for fewer than two frames or different sizes, ImageError (with `index` of the
+ *   video and `details.frame`) for a frame that cannot be used.
+ */
+export async function prepareVideo(
+  frames: readonly ImageSource[],
+  options: PixelOptions,
+  preprocessor: PreprocessorConfig,
+  context: PrepareContext,
+): Promise<PreparedItem> {
+  checkPixelOptions(options)
+  const { index } = context
+  if (frames.length < 2) {
+    throw new VideoError(
+      'ERR_VIDEO_TOO_SHORT',
+      `Video ${index + 1} has ${frames.length === 1 ? 'one frame' : 'no frames'}; at least two are ` +
+        `needed.${frames.length === 1 ? ' Send a single picture as an image.' : ''}`,
+      { details: { index, frames: frames.length } },
+    )
+  }
+  const prepared = await mapConcurrently(frames, (source, frame) => {
+    const label = `Video ${index + 1}, frame ${frame + 1}`
+    return prepareFrame(source, options, preprocessor, context, {
+      label,
+      details: { index, frame },
+    })
+  })
+  checkFrameSizes(prepared, index)
+  return toItem('video', prepared)
+}
+
+/**
+ * The sizes a picture goes through: first the rule of qwen-vl-utils with the request's limits, then
+ * the checkpoint's processor with its own, as in the published flow. Steps that change nothing are
+ * left out, so the list can be empty.
+ */
+export function planResizes(
+  original: Size,
+  options: PixelOptions,
+  preprocessor: Pick<PreprocessorConfig, 'minPixels' | 'maxPixels'>,
+): Size[] {
+  const { resizedHeight, resizedWidth } = options
+  const defaults = { minPixels: DEFAULT_MIN_PIXELS, maxPixels: DEFAULT_MAX_PIXELS }
+  const requested =
+    resizedHeight !== undefined && resizedWidth !== undefined
+      ? smartResize({ width: resizedWidth, height: resizedHeight }, defaults, 'utils')
+      : smartResize(
+          original,
+          {
+            minPixels: options.minPixels ?? defaults.minPixels,
+            maxPixels: options.maxPixels ?? defaults.maxPixels,
+          },
+          'utils',
+        )
+  const final = smartResize(requested, preprocessor, 'processor')
+  const steps: Size[] = []
+  let current = original
+  for (const size of [requested, final]) {
+    if (size.width !== current.width || size.height !== current.height) steps.push(size)
+    current = size
+  }
+  return steps
+}
+
+interface PreparedFrame {
+  original: Size
+  image: NativeImage
+}
+
+/** Where a picture stands in the request, for its errors. */
+interface Place {
+  label: string
+  details: Record<string, number>
+}
+
+async function prepareFrame(
+  source: ImageSource,
+  options: PixelOptions,
+  preprocessor: PreprocessorConfig,
+  context: PrepareContext,
+  place: Place,
+): Promise<PreparedFrame> {
+  const { signal, maxImagePixels = DEFAULT_MAX_IMAGE_PIXELS } = context
+  try {
+    signal?.throwIfAborted()
+    const { pixels, alpha } = await decodeSource(source, maxImagePixels, signal)
+    signal?.throwIfAborted()
+    const original = { width: pixels.width, height: pixels.height }
+    const sizes = planResizes(original, options, preprocessor)
+    for (const size of sizes) checkResizedSize(size, maxImagePixels)
+    const image = await nativeBinding().prepareImage(pixels, alpha, sizes)
+    signal?.throwIfAborted()
+    return { original, image }
+  } catch (error) {
+    throw located(error, place)
+  }
+}
+
+async function decodeSource(
+  source: ImageSource,
+  maxPixels: number,
+  signal: AbortSignal | undefined,
+): Promise<DecodedImage> {
+  const loaded = await loadSource(source)
+  signal?.throwIfAborted()
+  if (loaded.kind === 'encoded') return decodeImage(loaded.bytes, maxPixels)
+  const { data, width, height, channels } = loaded.pixels
+  checkResizedSize({ width, height }, maxPixels)
+  return {
+    pixels: {
+      data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+      width,
+      height,
+      channels,
+      cmyk: false,
+    },
+    alpha: channels === 4 ? 'composite' : 'drop',
+  }
+}
+
+/** Adds where the picture stands to an error about it. */
+function located(error: unknown, { label, details }: Place): unknown {
+  const typed = fromNativeError(error)
+  if (!(typed instanceof ImageError)) return typed
+  return new ImageError(typed.code, `${label}: ${typed.message}`, {
+    cause: typed.cause ?? typed,
+    details: { ...typed.details, ...details },
+  })
+}
+
+function toItem(kind: 'image' | 'video', frames: PreparedFrame[]): PreparedItem {
+  const [first] = frames
+  if (first === undefined) throw new VideoError('ERR_VIDEO_TOO_SHORT', 'A video has no frames.')
+  const { width: resizedWidth, height: resizedHeight } = first.image
+  const patch = SIDE_MULTIPLE / 2
+  const gridThw: PreparedItem['gridThw'] = [
+    Math.ceil(frames.length / 2),
+    resizedHeight / patch,
+    resizedWidth / patch,
+  ]
+  const tokens = (gridThw[0] * gridThw[1] * gridThw[2]) / 4
+  return {
+    kind,
+    info: { ...first.original, resizedWidth, resizedHeight, tokens },
+    native: { frames: frames.map((frame) => frame.image), isVideo: kind === 'video' },
+    gridThw,
+    tokens,
+  }
+}
+
+function checkFrameSizes(frames: PreparedFrame[], index: number): void {
+  const first = frames[0]?.image
+  for (const [i, { image }] of frames.entries()) {
+    if (image.width === first?.width && image.height === first.height) continue
+    throw new VideoError(
+      'ERR_VIDEO_FRAME_SIZE',
+      `Video ${index + 1}: frame ${i + 1} comes out at ${image.width} x ${image.height} pixels, the ` +
+        `first at ${first?.width ?? 0} x ${first?.height ?? 0}. Frames of one video need one size; ` +
+        'resizedHeight and resizedWidth can set it.',
+      { details: { index, frame: i, width: image.width, height: image.height } },
+    )
+  }
+}
+
+/** A minimum asked for can be as absurd as a picture. */
+function checkResizedSize({ width, height }: Size, maxPixels: number): void {
+  if (width * height <= maxPixels) return
+  throw new ImageError(
+    'ERR_IMAGE_TOO_LARGE',
+    `${width} x ${height} = ${(width * height).toLocaleString('en')} pixels are more than the ` +
+      `${maxPixels.toLocaleString('en')} that a picture may have. Lower minPixels or the size.`,
+    { details: { width, height, limit: maxPixels } },
+  )
+}
+
+function checkPixelOptions(options: PixelOptions): void {
+  const { minPixels, maxPixels, resizedHeight, resizedWidth } = options
+  for (const [name, value] of Object.entries({
+    minPixels,
+    maxPixels,
+    resizedHeight,
+    resizedWidth,
+  })) {
+    if (value === undefined || (Number.isSafeInteger(value) && value > 0)) continue
+    throw new InvalidArgumentError(`${name} is ${String(value)}; expected a positive integer.`, {
+      path: name,
+    })
+  }
+}
+
+/** Pictures that are decoded at once, each of which takes its memory. */
+const MAX_CONCURRENCY = Math.min(4, availableParallelism())
+
+/**
+ * Maps with a few items under way at once. After a failure no further item is begun, and the promise
+ * rejects when the ones under way have ended.
+ */
+async function mapConcurrently<T, R>(
+  items: readonly T[],
+  map: (item: T, index: number) => Promise<R>,
+): Promise<R[]> {
+  const results = new Array<R>(items.length)
+  const queue = items.entries()
+  let failed = false
+  const work = async () => {
+    for (const [index, item] of queue) {
+      if (failed) return
+      try {
+        results[index] = await map(item, index)
+      } catch (error) {
+        failed = true
+        throw error
+      }
+    }
+  }
+  const workers = Array.from({ length: Math.min(MAX_CONCURRENCY, items.length) }, work)
+  const settled = await Promise.allSettled(workers)
+  const failure = settled.find((worker) => worker.status === 'rejected')
+  if (failure !== undefined) throw failure.reason
+  return results
+}
