@@ -169,14 +169,8 @@ class RowWindow {
   int skip_to_ = 0;
 };
 
-}  // namespace
-
-RgbImage resize_bicubic(const RgbImage& image, int width, int height) {
-  check_image_size(image.width, image.height, "an image");
-  check_image_size(width, height, "a target size");
-  check_pixel_bytes(image.pixels.size(), image.width, image.height, 3);
-  if (width == image.width && height == image.height) return image;
-
+/// The horizontal pass, then the vertical one.
+RgbImage resize_passes(const RgbImage& image, int width, int height) {
   const size_t row_bytes = static_cast<size_t>(width) * 3;
   RgbImage result{width, height, std::vector<uint8_t>(row_bytes * static_cast<size_t>(height))};
   uint8_t* out = result.pixels.data();
@@ -198,6 +192,19 @@ RgbImage resize_bicubic(const RgbImage& image, int width, int height) {
     blend_rows(rows, taps.weights_of(y), row_bytes, out);
   }
   return result;
+}
+
+}  // namespace
+
+RgbImage resize_bicubic(const RgbImage& image, int width, int height) {
+  check_image_size(image.width, image.height, "an image");
+  check_image_size(width, height, "a target size");
+  check_pixel_bytes(image.pixels.size(), image.width, image.height, 3);
+  if (width == image.width && height == image.height) return image;
+  const bool vertical_first =
+      image.height > int64_t{image.width} * 100 && height < image.height && width != image.width;
+  if (!vertical_first) return resize_passes(image, width, height);
+  return resize_passes(resize_passes(image, image.width, height), width, height);
 }
 
 }  // namespace qvl
