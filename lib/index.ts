@@ -20,6 +20,7 @@ export type {
   TextPart,
   VideoPart,
 } from './chat/messages.js'
+export type { ImageInfo } from './processor/image.js'
 export type { ImageSource, RawPixels } from './processor/source.js'
 export type { DecodeOptions, EncodeOptions, Tokenizer } from './tokenizer/tokenizer.js'
 export {

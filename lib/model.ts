@@ -1,9 +1,11 @@
 /** A loaded model: the interface that callers hold, and the one that runs in this process. */
+import { availableParallelism } from 'node:os'
 import { ChatTemplate } from './chat/template.js'
 import type { Checkpoint } from './checkpoint/checkpoint.js'
 import { DisposedError } from './errors.js'
 import { Abort } from './generation/abort.js'
 import { runGeneration, type GenerationContext } from './generation/generate.js'
+import { Limiter } from './generation/limiter.js'
 import { parseRequest, type GenerateRequest } from './generation/options.js'
 import { preparePrompt } from './generation/prompt.js'
 import type { GenerateResult, TokenCount } from './generation/result.js'
@@ -106,6 +108,7 @@ class LocalModel implements Model {
       checkpoint,
       tokenizer,
       template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
+      mediaLimiter: new Limiter(Math.min(4, availableParallelism())),
       contextSize: plan.contextSize,
       stopIds: Int32Array.from(generation.eosTokenIds ?? config.eosTokenIds),
     }

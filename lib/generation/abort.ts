@@ -29,9 +29,18 @@ export class Abort {
     if (this.#state) throw this.#state.reason
   }
 
+  /** A promise that rejects with the reason; for after the abort. */
+  // eslint-disable-next-line @typescript-eslint/require-await -- async turns the throw into a rejection
+  async rejection(): Promise<never> {
+    throw this.#state?.reason
+  }
+
   /** Aborts when `signal` does, with its reason; at once if it already has. */
   follow(signal: AbortSignal): void {
-    if (signal.aborted) return this.abort(signal.reason)
+    if (signal.aborted) {
+      this.abort(signal.reason)
+      return
+    }
     const listener = () => this.abort(signal.reason)
     // One signal may well serve many requests: that is no leak, which Node would warn of.
     if (getEventListeners(signal, 'abort').length >= defaultMaxListeners) setMaxListeners(0, signal)
@@ -48,7 +57,7 @@ export class Abort {
   /** The work's result, or a rejection with the reason as soon as there is one. */
   race<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      const onAbort = () => reject(this.reason)
+      const onAbort = () => resolve(this.rejection())
       const settle =
         <V>(outcome: (value: V) => void) =>
         (value: V) => {

@@ -11,16 +11,20 @@ export interface Decoder {
 export class Answer {
   readonly tokenIds: number[] = []
   text = ''
-  /** A stop string was met: nothing comes after it. */
-  stopped = false
   readonly #decoder: Decoder
   readonly #stopIds: ReadonlySet<number>
   readonly #stopStrings: StopStrings
+  #stopped = false
 
   constructor(decoder: Decoder, stopIds: Iterable<number>, stopStrings: readonly string[]) {
     this.#decoder = decoder
     this.#stopIds = new Set(stopIds)
     this.#stopStrings = new StopStrings(stopStrings)
+  }
+
+  /** A stop string was met: nothing comes after it. */
+  get stopped(): boolean {
+    return this.#stopped
   }
 
   /** Takes the next id and returns the text that may now be shown; often empty. */
@@ -36,7 +40,7 @@ export class Answer {
   finish(): string {
     if (this.stopped) return ''
     const piece = this.#append(this.#decoder.flush())
-    if (this.stopped) return piece
+    // After a stop string nothing is held.
     const held = this.#stopStrings.flush()
     this.text += held
     return piece + held
@@ -45,7 +49,7 @@ export class Answer {
   #append(piece: string): string {
     const { text, stopped } = this.#stopStrings.push(piece)
     this.text += text
-    this.stopped = stopped
+    this.#stopped = stopped
     return text
   }
 }

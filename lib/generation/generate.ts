@@ -64,7 +64,8 @@ function decode(
 ): Promise<Finish> {
   return new Promise((resolve, reject) => {
     const show = (text: string) => {
-      if (text !== '') emit({ type: 'text', text, tokenId: answer.tokenIds.at(-1)! })
+      const tokenId = answer.tokenIds.at(-1)
+      if (text !== '' && tokenId !== undefined) emit({ type: 'text', text, tokenId })
     }
     const onEvent = (event: NativeGenerationEvent) => {
       if (abort.aborted) return
@@ -96,7 +97,7 @@ function decode(
     }
     abort.onAbort(() => {
       generation.cancel()
-      reject(abort.reason as Error) // whatever it is, it stays as it is
+      resolve(abort.rejection())
     })
   })
 }

@@ -36,7 +36,7 @@ export function parseOptions<Schema extends z.ZodObject>(
         path: given,
       })
     }
-    const name = Object.hasOwn(aliases, given) ? aliases[given]! : given
+    const name = (Object.hasOwn(aliases, given) && aliases[given]) || given
     if (Object.hasOwn(options, name) && options[name] !== option) {
       throw new InvalidArgumentError(
         `${what}: '${name}' is given twice with different values, once as '${given}'. Give it once.`,
@@ -49,24 +49,26 @@ export function parseOptions<Schema extends z.ZodObject>(
   if (result.success) return result.data
   // Unknown names first: a misspelt option often causes other complaints as well.
   const { issues } = result.error
-  const unknown = issues.find((issue) => issue.code === 'unrecognized_keys')
-  const names = [...Object.keys(schema.shape), ...Object.keys(aliases)]
-  if (unknown) throw unknownOption(unknown, what, names)
-  const issue = issues[0]!
-  const path = issue.path.map(String).join('.')
-  throw new InvalidArgumentError(`${what}: ${path} ${complaint(issue, options)}`, { path })
+  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0]
+  if (issue === undefined) throw result.error
+  const path = issue.path.map(String)
+  if (issue.code === 'unrecognized_keys') {
+    const names = [...Object.keys(schema.shape), ...Object.keys(aliases)]
+    throw unknownOption([...path, ...issue.keys.slice(0, 1)], what, names)
+  }
+  throw new InvalidArgumentError(`${what}: ${path.join('.')} ${complaint(issue, options)}`, {
+    path: path.join('.'),
+  })
 }
 
 function unknownOption(
-  issue: z.core.$ZodIssueUnrecognizedKeys,
+  keys: string[],
   what: string,
   names: readonly string[],
 ): InvalidArgumentError {
-  const name = issue.keys[0]!
-  const path = [...issue.path.map(String), name].join('.')
+  const path = keys.join('.')
   // Only names of the outer object are known here.
-  const suggestion =
-    issue.path.length === 0 ? nearestName(name, likelyFirst(names, name)) : undefined
+  const suggestion = keys.length === 1 ? nearestName(path, likelyFirst(names, path)) : undefined
   const wayOut = suggestion
     ? `Did you mean '${suggestion}'?`
     : `The options are: ${names.join(', ')}.`

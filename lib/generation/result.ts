@@ -1,5 +1,5 @@
 /** What a request gives back: plain data, all of it. */
-import type { ImageInfo } from '../processor/processor.js'
+import type { ImageInfo } from '../processor/image.js'
 import type { EffectiveOptions } from './options.js'
 
 /** Why the answer ended: the model said so (or a stop string was met), or `maxTokens` was reached. */

@@ -1,0 +1,162 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { NativeGenerationRequest, NativeModel } from '../../lib/native.js'
+import { endlessRequest, greedy, loadTiny, run, sample, textRequest } from './tiny.js'
+
+let model: NativeModel
+beforeAll(async () => void (model = await loadTiny()))
+afterAll(() => model.dispose())
+
+describe('generate', () => {
+  it('answers as the reference does, token for token', async () => {
+    const { ids, reason, stats } = await run(model, textRequest()).end
+    expect(ids).toEqual(sample('text-who').reference.token_ids)
+    expect(reason).toBe('stop')
+    expect(stats).toMatchObject({
+      promptTokens: sample('text-who').prompt_token_ids.length,
+      completionTokens: ids.length,
+    })
+    expect(stats.firstTokenMs).toBeGreaterThan(0)
+  })
+
+  it('gives the largest logits of each step, largest first', async () => {
+    const { tokens } = await run(model, textRequest({ topLogits: 5 })).end
+    for (const [step, top] of sample('text-who').reference.first_steps_top5.entries()) {
+      const found = tokens[step]!.topLogits!
+      expect(found.map(({ id }) => id)).toEqual(top.map(({ id }) => id))
+      for (const [i, { logit }] of top.entries()) {
+        expect(Math.abs(found[i]!.logit - logit)).toBeLessThan(2e-3)
+      }
+    }
+  })
+
+  it('ends with "length" at maxTokens', async () => {
+    const { ids, reason } = await run(model, textRequest({ maxTokens: 2 })).end
+    expect(ids).toEqual(sample('text-who').reference.token_ids.slice(0, 2))
+    expect(reason).toBe('length')
+  })
+
+  it('ends at the end of the context', async () => {
+    const request = endlessRequest()
+    const { ids, reason } = await run(model, request).end
+    expect(reason).toBe('length')
+    expect(request.prompt.length + ids.length).toBe(2048)
+  })
+
+  it('copies what it is given: the caller may change it at once', async () => {
+    const request = textRequest()
+    const running = run(model, request)
+    request.prompt.fill(0)
+    expect((await running.end).ids).toEqual(sample('text-who').reference.token_ids)
+  })
+
+  it('stops when it is cancelled, and gives its blocks back', async () => {
+    const running = run(model, endlessRequest())
+    await running.tokens(3)
+    running.cancel()
+    running.cancel()
+    const { reason, ids } = await running.end
+    expect(reason).toBe('cancelled')
+    expect(ids.length).toBeLessThan(1000)
+    running.cancel() // after the end is fine
+    expect(model.metrics()).toMatchObject({ running: 0, waiting: 0, kvBlocksUsed: 0 })
+  })
+
+  it('draws the same tokens for the same seed, at the ends of its range too', async () => {
+    const sampled = (seed: bigint) =>
+      run(model, {
+        ...textRequest({ maxTokens: 24, stopIds: new Int32Array(0) }),
+        sampling: { ...greedy, temperature: 5, seed },
+      }).end.then(({ ids }) => ids)
+    const [first, again, other, largest] = await Promise.all(
+      [7n, 7n, 8n, 2n ** 64n - 1n].map(sampled),
+    )
+    expect(again).toEqual(first)
+    expect(other).not.toEqual(first)
+    expect(largest).not.toEqual(first)
+  })
+
+  it.each<[string, Partial<NativeGenerationRequest> | { [key: string]: unknown }]>([
+    ['an empty prompt', { prompt: new Int32Array(0) }],
+    ['a prompt of another type', { prompt: [1, 2, 3] }],
+    ['a prompt of floats', { prompt: new Float32Array(3) }],
+    ['an id beyond the vocabulary', { prompt: Int32Array.of(1280) }],
+    ['a negative id', { prompt: Int32Array.of(-1) }],
+    ['items that are no array', { items: {} }],
+    ['an item without frames', { items: [{ frames: [], isVideo: false }] }],
+    ['a frame that is no image', { items: [{ frames: [{}], isVideo: false }] }],
+    ['a model in the place of an image', { items: [{ frames: [null], isVideo: false }] }],
+    ['no tokens to generate', { maxTokens: 0 }],
+    ['a fraction of a token', { maxTokens: 1.5 }],
+    ['a seed that is no bigint', { sampling: { ...greedy, seed: 1 } }],
+    ['a negative seed', { sampling: { ...greedy, seed: -1n } }],
+    ['a seed beyond 64 bits', { sampling: { ...greedy, seed: 2n ** 64n } }],
+    ['topP above 1', { sampling: { ...greedy, topP: 1.01 } }],
+    ['a temperature that is no number', { sampling: { ...greedy, temperature: NaN } }],
+    ['stop ids of another type', { stopIds: [1] }],
+  ])('refuses %s', (_, changes) => {
+    expect(() => run(model, { ...textRequest(), ...changes })).not.toThrow()
+    const request = { ...textRequest(), ...changes }
+    expect(() => model.generate(request, () => {})).toThrow(
+      expect.objectContaining({
+        code: expect.stringMatching(/^ERR_(INVALID_ARGUMENT|PROMPT_VISION_MISMATCH)$/) as string,
+      }),
+    )
+  })
+
+  it('does not take another native object for an image', () => {
+    const items = [{ frames: [model as never], isVideo: false }]
+    expect(() => model.generate(textRequest({ items }), () => {})).toThrow(/prepareImage/)
+  })
+
+  it('refuses a prompt that fills the context, with the figures', () => {
+    const prompt = new Int32Array(2048).fill(5)
+    expect(() => model.generate(textRequest({ prompt }), () => {})).toThrow(
+      expect.objectContaining({
+        code: 'ERR_CONTEXT_LENGTH',
+        details: expect.objectContaining({ promptTokens: 2048, limit: 2048 }) as object,
+      }),
+    )
+  })
+
+  it('refuses a missing callback', () => {
+    expect(() => model.generate(textRequest(), undefined as never)).toThrow(/onEvent/)
+  })
+
+  it('refuses more requests than may run and wait', async () => {
+    const small = await loadTiny({ maxSequences: 1, maxQueue: 1 })
+    const running = [run(small, endlessRequest()), run(small, endlessRequest())]
+    expect(() => small.generate(endlessRequest(), () => {})).toThrow(
+      expect.objectContaining({ code: 'ERR_QUEUE_FULL' }),
+    )
+    for (const { cancel } of running) cancel()
+    await Promise.all(running.map(({ end }) => end))
+    await small.dispose()
+  })
+
+  it('ends running requests with ERR_DISPOSED, and refuses new ones', async () => {
+    const other = await loadTiny()
+    const running = run(other, endlessRequest())
+    await running.tokens(1)
+    const disposed = other.dispose()
+    await expect(running.end).rejects.toMatchObject({ code: 'ERR_DISPOSED' })
+    await disposed
+    expect(() => other.generate(textRequest(), () => {})).toThrow(
+      expect.objectContaining({ code: 'ERR_DISPOSED' }),
+    )
+    expect(other.metrics()).toMatchObject({ running: 0 })
+  })
+
+  it('goes on when the callback throws', async () => {
+    // Node warns (DEP0168) and carries on; the request must neither stop nor take the process down.
+    let events = 0
+    const end = new Promise<void>((resolve) => {
+      model.generate(textRequest({ maxTokens: 3 }), (event) => {
+        ++events
+        if (event.type === 'finish') resolve()
+        else throw new Error('from the callback')
+      })
+    })
+    await end
+    expect(events).toBe(4)
+  })
+})
