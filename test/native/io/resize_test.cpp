@@ -110,9 +110,9 @@ TEST(refuses_sizes_that_cannot_be) {
 }
 
 TEST(refuses_a_shape_change_that_memory_cannot_hold) {
-  // A column into a row: one output row takes in everything, a million pixels wide.
-  const RgbImage column{1, 1'000'000, std::vector<uint8_t>(3'000'000)};
-  CHECK_ERROR("ERR_IMAGE_TOO_LARGE", resize_bicubic(column, 1'000'000, 1));
+  // A tower into a row: one output row takes in all 20,000 rows, each a million pixels wide.
+  const RgbImage tower{200, 20'000, std::vector<uint8_t>(12'000'000)};
+  CHECK_ERROR("ERR_IMAGE_TOO_LARGE", resize_bicubic(tower, 1'000'000, 1));
 }
 
 }  // namespace qvl
