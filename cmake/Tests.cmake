@@ -4,7 +4,9 @@ function(qvl_tests layer)
   foreach(source ${sources})
     get_filename_component(name ${source} NAME_WE)
     add_executable(${name} ${source} ${CMAKE_SOURCE_DIR}/test/native/main.cpp)
-    target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/test/native)
+    # native/ for check.h, which knows qvl::Error; the kernels themselves do not see it.
+    target_include_directories(${name} PRIVATE
+      ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/native)
     target_link_libraries(${name} PRIVATE qvl_${layer})
     target_compile_definitions(${name} PRIVATE QVL_TEST_DIR="${CMAKE_SOURCE_DIR}/test")
     add_test(NAME ${layer}/${name} COMMAND ${name})

