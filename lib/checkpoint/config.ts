@@ -107,17 +107,23 @@ function checkArchitecture(root: Fields, file: string): string {
 }
 
 function otherModel(modelType: string): string {
-  const known: Record<string, string> = {
-    qwen2_5_vl:
-      'a Qwen2.5-VL model, the successor of Qwen2-VL with windowed vision attention, RMSNorm and ' +
-      'SwiGLU in its vision tower',
-    qwen2_vl_text: 'the language model of Qwen2-VL alone, without its vision tower',
-    qwen2_vl_vision: 'the vision tower of Qwen2-VL alone, without its language model',
-    qwen3_vl: 'a Qwen3-VL model',
-    qwen_vl: 'a model of the first Qwen-VL generation',
-    qwen2: 'a Qwen2 language model without vision',
+  switch (modelType) {
+    case 'qwen2_5_vl':
+      return (
+        'a Qwen2.5-VL model, the successor of Qwen2-VL with windowed vision attention, RMSNorm ' +
+        'and SwiGLU in its vision tower'
+      )
+    case 'qwen2_vl_text':
+      return 'the language model of Qwen2-VL alone, without its vision tower'
+    case 'qwen2_vl_vision':
+      return 'the vision tower of Qwen2-VL alone, without its language model'
+    case 'qwen3_vl':
+      return 'a Qwen3-VL model'
+    case 'qwen2':
+      return 'a Qwen2 language model without vision'
+    default:
+      return 'another model'
   }
-  return known[modelType] ?? 'another model'
 }
 
 function refuseQuantised(text: Fields, file: string): void {
