@@ -1,4 +1,6 @@
 # Every test/fuzz/*_fuzz.cpp is a libFuzzer program.
+# The code under test carries the coverage counters that guide the fuzzer.
+target_compile_options(qvl_io PRIVATE -fsanitize=fuzzer-no-link)
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/fuzz/*_fuzz.cpp)
 foreach(source ${sources})
   get_filename_component(name ${source} NAME_WE)
