@@ -1,0 +1,37 @@
+#pragma once
+
+#include <memory>
+
+#include "backend/backend.h"
+
+namespace qvl {
+
+/// F32 activations [rows, cols] with the memory they live in.
+class TensorBuffer {
+ public:
+  TensorBuffer() = default;
+  TensorBuffer(Backend& backend, int64_t rows, int64_t cols)
+      : buffer_(backend.allocate(static_cast<size_t>(rows) * static_cast<size_t>(cols) *
+                                 sizeof(float))),
+        rows_(rows),
+        cols_(cols) {}
+
+  int64_t rows() const { return rows_; }
+  /// All rows.
+  Tensor tensor() const { return first_rows(rows_); }
+  /// The first `count` rows.
+  Tensor first_rows(int64_t count) const { return reshaped(count, cols_); }
+  /// The same memory as [rows, cols], densely packed.
+  Tensor reshaped(int64_t rows, int64_t cols) const {
+    return {buffer_->data(), rows, cols, cols, DType::kF32};
+  }
+  /// Gives the memory away.
+  std::unique_ptr<Buffer> release() { return std::move(buffer_); }
+
+ private:
+  std::unique_ptr<Buffer> buffer_;
+  int64_t rows_ = 0;
+  int64_t cols_ = 0;
+};
+
+}  // namespace qvl
