@@ -1,0 +1,142 @@
+/** Every sample of the bundled checkpoint, and that nothing around a request changes its answer. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { ChatTemplate } from '../../../lib/chat/template.js'
+import { openCheckpoint } from '../../../lib/checkpoint/checkpoint.js'
+import { Abort } from '../../../lib/generation/abort.js'
+import { Limiter } from '../../../lib/generation/limiter.js'
+import { preparePrompt, type PromptContext } from '../../../lib/generation/prompt.js'
+import { loadModel, type Model } from '../../../lib/index.js'
+import type { NativeLoadOptions, NativeModel } from '../../../lib/native.js'
+import { Tokenizer } from '../../../lib/tokenizer/tokenizer.js'
+import { loadTiny, run, textRequest } from '../../addon/tiny.js'
+import { countsOf, requestOf, sampleOf, samples, tinyFolder, type Sample } from './tiny-samples.js'
+
+let context: PromptContext
+beforeAll(async () => {
+  const checkpoint = await openCheckpoint(tinyFolder)
+  context = {
+    checkpoint,
+    tokenizer: await Tokenizer.load(checkpoint.tokenizerFiles),
+    template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
+    mediaLimiter: new Limiter(2),
+  }
+})
+
+const promptOf = (sample: Sample) =>
+  preparePrompt(
+    context,
+    { messages: sample.messages, addVisionId: sample.add_vision_id },
+    new Abort(),
+  )
+
+/** The tokens of an answer, each with its largest logits. */
+async function answer(native: NativeModel, sample: Sample) {
+  const { tokenIds, items } = await promptOf(sample)
+  const maxTokens = sample.max_new_tokens
+  const request = textRequest({ prompt: tokenIds, items, maxTokens, topLogits: 5 })
+  return (await run(native, request).end).tokens
+}
+
+describe.each(samples)('sample $id', (sample) => {
+  it('has the prompt ids of the reference', async () => {
+    const { tokenIds, counts } = await promptOf(sample)
+    expect([...tokenIds]).toEqual(sample.prompt_token_ids)
+    expect(counts).toEqual(countsOf(sample))
+  })
+})
+
+describe('the answers', () => {
+  let model: Model
+  let native: NativeModel
+  beforeAll(async () => {
+    model = await loadModel('tiny')
+    native = await loadTiny()
+  })
+  afterAll(async () => {
+    await model.dispose()
+    await native.dispose()
+  })
+
+  it.each(samples)("to $id are the reference's, token for token", async (sample) => {
+    const result = await model.generate(requestOf(sample))
+    expect(result.tokenIds).toEqual(sample.reference.token_ids)
+    expect(result).toMatchObject({
+      text: sample.reference.text_skip_special,
+      finishReason: 'stop',
+      usage: { ...countsOf(sample), completionTokens: sample.reference.token_ids.length },
+    })
+  })
+
+  it.each(samples)('to $id begin with logits within 2e-3', async (sample) => {
+    const tokens = await answer(native, sample)
+    for (const [step, expected] of sample.reference.first_steps_top5.entries()) {
+      const found = tokens[step]?.topLogits ?? []
+      expect(found.map(({ id }) => id)).toEqual(expected.map(({ id }) => id))
+      const errors = expected.map(({ logit }, i) => Math.abs((found[i]?.logit ?? NaN) - logit))
+      expect(Math.max(...errors)).toBeLessThan(2e-3)
+    }
+  })
+})
+
+describe('an answer and its logits, bit for bit,', () => {
+  // Text, one image, several images, a video, a conversation, an image behind text.
+  const chosen = [
+    'text-math',
+    'ocr-hello',
+    'three-images-which',
+    'video-direction',
+    'multi-turn-turn3',
+    'describe-three',
+  ].map(sampleOf)
+
+  const answersOf = async (options: Partial<NativeLoadOptions>, together: boolean) => {
+    const native = await loadTiny(options)
+    try {
+      if (together) return await Promise.all(chosen.map((sample) => answer(native, sample)))
+      const answers = []
+      for (const sample of chosen) answers.push(await answer(native, sample))
+      return answers
+    } finally {
+      await native.dispose()
+    }
+  }
+
+  let alone: Awaited<ReturnType<typeof answersOf>>
+  beforeAll(async () => void (alone = await answersOf({ threads: 1 }, false)))
+
+  it('do not depend on the number of threads', async () => {
+    expect(await answersOf({ threads: 2 }, false)).toEqual(alone)
+    expect(await answersOf({ threads: 3 }, false)).toEqual(alone)
+  })
+
+  it.each([1, 7, 64])('do not depend on prefill in chunks of %i', async (prefillChunk) => {
+    expect(await answersOf({ prefillChunk }, false)).toEqual(alone)
+  })
+
+  it('do not depend on requests that share the steps', async () => {
+    expect(await answersOf({}, true)).toEqual(alone)
+  })
+
+  it('do not depend on who the neighbours are', async () => {
+    const native = await loadTiny({ prefillChunk: 48 })
+    for (const [i, sample] of chosen.entries()) {
+      const neighbours = Array.from(
+        { length: 7 },
+        (_, k) => samples[(5 * i + 3 * k) % samples.length]!,
+      )
+      const [tokens] = await Promise.all([sample, ...neighbours].map((one) => answer(native, one)))
+      expect(tokens).toEqual(alone[i])
+    }
+    await native.dispose()
+  })
+
+  it('do not depend on a KV pool so small that requests are preempted', async () => {
+    // Room for about two of the conversations at once.
+    const native = await loadTiny({ kvCacheTokens: 512, maxContext: 512, prefillChunk: 64 })
+    const answers = await Promise.all(
+      [...chosen, ...chosen].map((sample) => answer(native, sample)),
+    )
+    expect(answers).toEqual([...alone, ...alone])
+    await native.dispose()
+  })
+})
