@@ -46,14 +46,10 @@ template <int kRows>
 void scores(const float* q, const float* keys, int64_t head_dim, int64_t panels, float* to) {
   for (int64_t panel = 0; panel < panels; ++panel) {
     __m256 acc[kRows][2];
-    for (int r = 0; r < kRows; ++r) acc[r][0] = acc[r][1] = _mm256_setzero_ps();
+    zero_tile<kRows>(acc);
     multiply_tile<kRows, 1, kRows>(acc, q, keys + panel * head_dim * kPanelWidth, kPanelWidth,
                                    head_dim);
-    for (int r = 0; r < kRows; ++r) {
-      float* row = to + r * kBlockTokens + panel * kPanelWidth;
-      _mm256_storeu_ps(row, acc[r][0]);
-      _mm256_storeu_ps(row + 8, acc[r][1]);
-    }
+    store_tile<kRows>(acc, to + panel * kPanelWidth, kBlockTokens);
   }
 }
 
@@ -102,21 +98,18 @@ template <int kRows>
 void add_values(float* acc_at, int64_t acc_stride, const float* weights, const float* values,
                 int64_t first, int64_t last, const float* rescale) {
   __m256 acc[kRows][2];
-  for (int r = 0; r < kRows; ++r) {
-    acc[r][0] = _mm256_loadu_ps(acc_at + r * acc_stride);
-    acc[r][1] = _mm256_loadu_ps(acc_at + r * acc_stride + 8);
-    if (rescale != nullptr) {
+  load_tile<kRows>(acc, acc_at, acc_stride);
+  if (rescale != nullptr) {
+    unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {
+      constexpr int r = decltype(row)::value;
       const __m256 factor = _mm256_broadcast_ss(rescale + r);
       acc[r][0] = _mm256_mul_ps(acc[r][0], factor);
       acc[r][1] = _mm256_mul_ps(acc[r][1], factor);
-    }
+    });
   }
   multiply_tile<kRows, kBlockTokens, 1>(acc, weights + first, values + first * acc_stride,
                                         acc_stride, last - first);
-  for (int r = 0; r < kRows; ++r) {
-    _mm256_storeu_ps(acc_at + r * acc_stride, acc[r][0]);
-    _mm256_storeu_ps(acc_at + r * acc_stride + 8, acc[r][1]);
-  }
+  store_tile<kRows>(acc, acc_at, acc_stride);
 }
 
 void tile_times_block(const AttentionArgs& args, Rows& rows, const Tile& tile, const float* keys,

@@ -6,7 +6,15 @@
 
 #include <immintrin.h>
 
+#include <utility>
+
 #include "kernels/cpu/math.h"
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define QVL_ALWAYS_INLINE [[msvc::forceinline]]
+#else
+#define QVL_ALWAYS_INLINE __attribute__((always_inline))
+#endif
 
 namespace qvl::kernels::avx2 {
 
@@ -90,31 +98,73 @@ static inline float max_lanes(__m256 v) {
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
+};
+
+/// body(Constant<0>) ... body(Constant<kCount - 1>). A loop over an array of accumulators is
+/// unrolled by GCC too late to keep them in registers; this is unrolled from the start. Pass a
+/// lambda marked QVL_ALWAYS_INLINE.
+template <int... kIndices, class Body>
+QVL_ALWAYS_INLINE static inline void unroll(std::integer_sequence<int, kIndices...>,
+                                            const Body& body) {
+  (body(Constant<kIndices>{}), ...);
+}
+template <int kCount, class Body>
+QVL_ALWAYS_INLINE static inline void unroll(const Body& body) {
+  unroll(std::make_integer_sequence<int, kCount>{}, body);
+}
+
 /// acc [kRows][16] += a [kRows, count] * b [count, 16], one chain per element, k ascending.
 /// a(r, k) is at a + r * kRowStep + k * kStep; row k of b at b + k * b_step. 6 rows are 12 chains,
 /// which hides the latency of the multiply-adds and leaves registers for the operands.
 constexpr int kMaxTileRows = 6;
 template <int kRows, int kRowStep, int kStep>
-static inline void multiply_tile(__m256 (&acc)[kRows][2], const float* a, const float* b,
-                                 int64_t b_step, int64_t count) {
+QVL_ALWAYS_INLINE static inline void multiply_tile(__m256 (&acc)[kRows][2], const float* a,
+                                                   const float* b, int64_t b_step, int64_t count) {
   for (int64_t k = 0; k < count; ++k) {
     const __m256 low = _mm256_loadu_ps(b);
     const __m256 high = _mm256_loadu_ps(b + 8);
-    for (int r = 0; r < kRows; ++r) {
+    unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {
+      constexpr int r = decltype(row)::value;
       const __m256 x = _mm256_broadcast_ss(a + r * kRowStep);
       acc[r][0] = _mm256_fmadd_ps(x, low, acc[r][0]);
       acc[r][1] = _mm256_fmadd_ps(x, high, acc[r][1]);
-    }
+    });
     a += kStep;
     b += b_step;
   }
 }
 
+/// The 16 columns of a tile's rows, row r at data + r * stride.
+template <int kRows>
+QVL_ALWAYS_INLINE static inline void zero_tile(__m256 (&acc)[kRows][2]) {
+  unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {
+    constexpr int r = decltype(row)::value;
+    acc[r][0] = acc[r][1] = _mm256_setzero_ps();
+  });
+}
+template <int kRows>
+QVL_ALWAYS_INLINE static inline void load_tile(__m256 (&acc)[kRows][2], const float* data,
+                                               int64_t stride) {
+  unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {
+    constexpr int r = decltype(row)::value;
+    acc[r][0] = _mm256_loadu_ps(data + r * stride);
+    acc[r][1] = _mm256_loadu_ps(data + r * stride + 8);
+  });
+}
+template <int kRows>
+QVL_ALWAYS_INLINE static inline void store_tile(const __m256 (&acc)[kRows][2], float* data,
+                                                int64_t stride) {
+  unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {
+    constexpr int r = decltype(row)::value;
+    _mm256_storeu_ps(data + r * stride, acc[r][0]);
+    _mm256_storeu_ps(data + r * stride + 8, acc[r][1]);
+  });
+}
+
 /// Calls body with `rows` (1 to 6) as a constant, so that a tile's accumulators are registers.
-template <int kValue>
-struct Constant {
-  static constexpr int value = kValue;
-};
 template <class Body>
 static inline void with_tile_rows(int64_t rows, const Body& body) {
   switch (rows) {

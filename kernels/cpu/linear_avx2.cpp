@@ -65,34 +65,31 @@ int merge_subtrees(float* stack, int64_t stride, int64_t floats, int depth, int 
 
 // ---- few rows ----
 
-// sums [kRows][kPanels * 16] = chains over `count` inputs from x and w on.
+// sums [kPanels][kRows][16] = chains over `count` inputs from x and w on.
 template <Format kFormat, int kRows, int kPanels>
 void panel_chains(float* sums, const float* x, int64_t x_stride, const char* w, int64_t panel_bytes,
                   int64_t count) {
   constexpr int64_t kBytes = kPanelWidth * static_cast<int64_t>(format_size(kFormat));
-  __m256 acc[kRows][kPanels][2];
-  for (int r = 0; r < kRows; ++r) {
-    for (int p = 0; p < kPanels; ++p) acc[r][p][0] = acc[r][p][1] = _mm256_setzero_ps();
-  }
+  __m256 acc[kPanels][kRows][2];
+  unroll<kPanels>([&](auto p) QVL_ALWAYS_INLINE { zero_tile<kRows>(acc[decltype(p)::value]); });
   for (int64_t k = 0; k < count; ++k) {
-    for (int p = 0; p < kPanels; ++p) {
+    unroll<kPanels>([&](auto panel) QVL_ALWAYS_INLINE {
+      constexpr int p = decltype(panel)::value;
       __m256 low;
       __m256 high;
       load_16<kFormat>(w + p * panel_bytes + k * kBytes, low, high);
-      for (int r = 0; r < kRows; ++r) {
+      unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {
+        constexpr int r = decltype(row)::value;
         const __m256 value = _mm256_broadcast_ss(x + r * x_stride + k);
-        acc[r][p][0] = _mm256_fmadd_ps(value, low, acc[r][p][0]);
-        acc[r][p][1] = _mm256_fmadd_ps(value, high, acc[r][p][1]);
-      }
-    }
+        acc[p][r][0] = _mm256_fmadd_ps(value, low, acc[p][r][0]);
+        acc[p][r][1] = _mm256_fmadd_ps(value, high, acc[p][r][1]);
+      });
+    });
   }
-  for (int r = 0; r < kRows; ++r) {
-    for (int p = 0; p < kPanels; ++p) {
-      float* to = sums + (r * kPanels + p) * kPanelWidth;
-      _mm256_storeu_ps(to, acc[r][p][0]);
-      _mm256_storeu_ps(to + 8, acc[r][p][1]);
-    }
-  }
+  unroll<kPanels>([&](auto panel) QVL_ALWAYS_INLINE {
+    constexpr int p = decltype(panel)::value;
+    store_tile<kRows>(acc[p], sums + p * kRows * kPanelWidth, kPanelWidth);
+  });
 }
 
 template <Format kFormat, int kRows, int kPanels>
@@ -112,7 +109,7 @@ void panels_of_rows(const LinearArgs& args, int64_t panel) {
   }
   for (int r = 0; r < kRows; ++r) {
     for (int p = 0; p < kPanels; ++p) {
-      finish(args, r, (panel + p) * kPanelWidth, stack[0] + (r * kPanels + p) * kPanelWidth);
+      finish(args, r, (panel + p) * kPanelWidth, stack[0] + (p * kRows + r) * kPanelWidth);
     }
   }
 }
@@ -148,15 +145,13 @@ void linear_in(const LinearArgs& args, int64_t first_panel, int64_t last_panel) 
 template <int kRows>
 void tile_block(float* sums, const float* packed, const float* weights, int64_t count, bool start) {
   __m256 acc[kRows][2];
-  for (int r = 0; r < kRows; ++r) {
-    acc[r][0] = start ? _mm256_setzero_ps() : _mm256_loadu_ps(sums + r * kPanelWidth);
-    acc[r][1] = start ? _mm256_setzero_ps() : _mm256_loadu_ps(sums + r * kPanelWidth + 8);
+  if (start) {
+    zero_tile<kRows>(acc);
+  } else {
+    load_tile<kRows>(acc, sums, kPanelWidth);
   }
   multiply_tile<kRows, 1, kRows>(acc, packed, weights, kPanelWidth, count);
-  for (int r = 0; r < kRows; ++r) {
-    _mm256_storeu_ps(sums + r * kPanelWidth, acc[r][0]);
-    _mm256_storeu_ps(sums + r * kPanelWidth + 8, acc[r][1]);
-  }
+  store_tile<kRows>(acc, sums, kPanelWidth);
 }
 
 // The sums of a row block: tile after tile, [panels][height][16] each.
