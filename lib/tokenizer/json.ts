@@ -15,11 +15,26 @@ export class JsonSyntaxError extends Error {}
 const maxDepth = 64
 const valuesPerStep = 1024
 
-/** Reads a whole JSON text; yields every thousand values or so. Of two equal keys the last counts. */
-export function* readJson(text: string): Generator<void, Json, void> {
+/**
+ * Takes the entries of one large object or array as they are read, so that they need not be kept.
+ * The key of an array's entry is its index.
+ */
+export type JsonVisitor = (key: string | number, value: Json) => void
+
+/**
+ * Reads a whole JSON text; yields every thousand values or so. Of two equal keys the last counts.
+ *
+ * @param visitors by path: '' for the whole, or keys of the first two levels (`model.vocab`). The
+ * visited object or array itself is empty in the result.
+ */
+export function* readJson(
+  text: string,
+  visitors: Readonly<Record<string, JsonVisitor>> = {},
+): Generator<void, Json, void> {
   // A byte order mark is not JSON, but editors write it, and Python's readers of these files skip it.
-  const reader = new Reader(text, text.charCodeAt(0) === 0xfeff ? 1 : 0)
-  const value = yield* reader.value(0)
+  const start = text.charCodeAt(0) === 0xfeff ? 1 : 0
+  const reader = new Reader(text, start, new Map(Object.entries(visitors)))
+  const value = yield* reader.value(0, '')
   reader.end()
   return value
 }
@@ -27,20 +42,23 @@ export function* readJson(text: string): Generator<void, Json, void> {
 class Reader {
   readonly #text: string
   #position: number
+  readonly #visitors: ReadonlyMap<string, JsonVisitor>
   #values = 0
 
-  constructor(text: string, position: number) {
+  constructor(text: string, position: number, visitors: ReadonlyMap<string, JsonVisitor>) {
     this.#text = text
     this.#position = position
+    this.#visitors = visitors
   }
 
-  *value(depth: number): Generator<void, Json, void> {
+  /** `path` is undefined below the levels that can be visited. */
+  *value(depth: number, path: string | undefined): Generator<void, Json, void> {
     if (depth > maxDepth) throw this.#error(`is nested more than ${maxDepth} deep`)
     switch (this.#peek()) {
       case openBrace:
-        return yield* this.#object(depth)
+        return yield* this.#object(depth, path)
       case openBracket:
-        return yield* this.#array(depth)
+        return yield* this.#array(depth, path)
       default:
         return this.#scalar()
     }
@@ -50,31 +68,44 @@ class Reader {
     if (this.#peek() !== undefined) throw this.#error('goes on after its end')
   }
 
-  *#object(depth: number): Generator<void, JsonObject, void> {
+  *#object(depth: number, path: string | undefined): Generator<void, JsonObject, void> {
     const object: JsonObject = new Map()
+    const visit = this.#visitorOf(path)
     this.#position++
     if (this.#take(closeBrace)) return object
     do {
       if (this.#peek() !== quote) throw this.#error('has no key where one must be')
       const key = this.#string()
       if (!this.#take(colon)) throw this.#error('lacks a colon')
-      object.set(key, this.#isNested() ? yield* this.value(depth + 1) : this.#scalar())
+      const value = this.#isNested()
+        ? yield* this.value(depth + 1, childPath(depth, path, key))
+        : this.#scalar()
+      if (visit) visit(key, value)
+      else object.set(key, value)
       if (++this.#values % valuesPerStep === 0) yield
     } while (this.#take(comma))
     if (!this.#take(closeBrace)) throw this.#error('lacks a comma or a closing brace')
     return object
   }
 
-  *#array(depth: number): Generator<void, Json[], void> {
+  *#array(depth: number, path: string | undefined): Generator<void, Json[], void> {
     const array: Json[] = []
+    const visit = this.#visitorOf(path)
     this.#position++
     if (this.#take(closeBracket)) return array
+    let index = 0
     do {
-      array.push(this.#isNested() ? yield* this.value(depth + 1) : this.#scalar())
+      const value = this.#isNested() ? yield* this.value(depth + 1, undefined) : this.#scalar()
+      if (visit) visit(index++, value)
+      else array.push(value)
       if (++this.#values % valuesPerStep === 0) yield
     } while (this.#take(comma))
     if (!this.#take(closeBracket)) throw this.#error('lacks a comma or a closing bracket')
     return array
+  }
+
+  #visitorOf(path: string | undefined): JsonVisitor | undefined {
+    return path === undefined ? undefined : this.#visitors.get(path)
   }
 
   #isNested(): boolean {
@@ -153,6 +184,11 @@ class Reader {
   #error(fault: string): JsonSyntaxError {
     return new JsonSyntaxError(`${fault} (at character ${this.#position} of ${this.#text.length})`)
   }
+}
+
+function childPath(depth: number, path: string | undefined, key: string): string | undefined {
+  if (path === undefined || depth > 1) return undefined
+  return path === '' ? key : `${path}.${key}`
 }
 
 /** A copy of a long slice; the slice itself would keep the whole text of the file alive. */

@@ -1,7 +1,9 @@
 /** Reads and checks the tokenizer files of a checkpoint. */
 import { CheckpointError } from '../errors.js'
-import { type Json, type JsonObject, JsonSyntaxError, readJson } from './json.js'
+import { type Json, type JsonObject, JsonSyntaxError, type JsonVisitor, readJson } from './json.js'
+import { MergeList } from './merge-list.js'
 import { qwen2Pattern } from './pretokenizer.js'
+import { TokenTable } from './token-table.js'
 import type { TokenizerFiles } from './tokenizer.js'
 
 /** A token that is found in the text itself, before anything else happens to it. */
@@ -16,10 +18,9 @@ export interface AddedToken {
 
 /** What the tokenizer is made of, whichever files it came from. */
 export interface TokenizerData {
-  /** Base tokens, written in the byte alphabet, by token. */
-  vocab: Map<string, number>
-  /** Merges in order of rank: pairs, or strings with one space between the two. */
-  merges: Json[]
+  /** The base tokens. */
+  tokens: TokenTable
+  merges: MergeList
   addedTokens: AddedToken[]
   /** The file with vocabulary and merges, for messages. */
   vocabFile: string
@@ -36,8 +37,7 @@ export function* readTokenizerFiles(files: TokenizerFiles): Generator<void, Toke
       ? undefined
       : yield* readObject(files.tokenizerConfigJson, 'tokenizer_config.json')
   if (files.tokenizerJson !== undefined) {
-    const root = yield* readObject(files.tokenizerJson, 'tokenizer.json')
-    return yield* fromTokenizerJson(root, config)
+    return yield* fromTokenizerJson(files.tokenizerJson, config)
   }
   if (files.vocabJson !== undefined && files.mergesTxt !== undefined) {
     return yield* fromVocabAndMerges(files.vocabJson, files.mergesTxt, config)
@@ -50,19 +50,25 @@ export function* readTokenizerFiles(files: TokenizerFiles): Generator<void, Toke
 }
 
 function* fromTokenizerJson(
-  root: JsonObject,
+  text: string,
   config: JsonObject | undefined,
 ): Generator<void, TokenizerData, void> {
   const file = 'tokenizer.json'
+  const tokens = new TokenTable()
+  const merges = new MergeList()
+  const root = yield* readObject(text, file, {
+    'model.vocab': vocabReader(tokens, file),
+    'model.merges': mergesReader(merges, file),
+  })
   checkPipeline(root)
   const model = asObject(root.get('model'), file, 'model')
-  const merges = model.get('merges')
-  if (!Array.isArray(merges)) throw faulty(file, `${file} has no list model.merges.`)
-  const vocab = yield* checkVocab(asObject(model.get('vocab'), file, 'model.vocab'), file)
+  asObject(model.get('vocab'), file, 'model.vocab')
+  if (!Array.isArray(model.get('merges'))) throw faulty(file, `${file} has no list model.merges.`)
+  checkNotEmpty(tokens, file)
   const addedTokens = addedTokensOfList(root.get('added_tokens'), file)
   if (config) addConfigTokens(addedTokens, addedTokensOfConfig(config))
-  checkAddedTokens(addedTokens, vocab, file)
-  return { vocab, merges, addedTokens, vocabFile: file, mergesFile: file }
+  checkAddedTokens(addedTokens, tokens, file)
+  return { tokens, merges, addedTokens, vocabFile: file, mergesFile: file }
 }
 
 function* fromVocabAndMerges(
@@ -70,17 +76,19 @@ function* fromVocabAndMerges(
   mergesTxt: string,
   config: JsonObject | undefined,
 ): Generator<void, TokenizerData, void> {
-  const vocabObject = yield* readObject(vocabJson, 'vocab.json')
-  const vocab = yield* checkVocab(vocabObject, 'vocab.json')
-  const merges: string[] = []
+  const tokens = new TokenTable()
+  yield* readObject(vocabJson, 'vocab.json', { '': vocabReader(tokens, 'vocab.json') })
+  checkNotEmpty(tokens, 'vocab.json')
+  const merges = new MergeList()
+  const addMerge = mergesReader(merges, 'merges.txt')
   for (let start = 0; start < mergesTxt.length;) {
     const newline = mergesTxt.indexOf('\n', start)
     const end = newline < 0 ? mergesTxt.length : newline
     const line = mergesTxt.slice(start, mergesTxt[end - 1] === '\r' ? end - 1 : end)
     // The version stands in the first line. A merge may begin with #, so no other line is a comment.
-    if (line !== '' && !(start === 0 && /^\uFEFF?#version/.test(line))) merges.push(line)
+    if (line !== '' && !(start === 0 && /^\uFEFF?#version/.test(line))) addMerge(merges.size, line)
     start = end + 1
-    if (merges.length % 1024 === 0) yield
+    if (merges.size % 1024 === 0) yield
   }
   if (!config) {
     throw faulty(
@@ -97,13 +105,17 @@ function* fromVocabAndMerges(
         'Copy the file, or tokenizer.json, from the model that the checkpoint was made from.',
     )
   }
-  checkAddedTokens(addedTokens, vocab, 'tokenizer_config.json')
-  return { vocab, merges, addedTokens, vocabFile: 'vocab.json', mergesFile: 'merges.txt' }
+  checkAddedTokens(addedTokens, tokens, 'tokenizer_config.json')
+  return { tokens, merges, addedTokens, vocabFile: 'vocab.json', mergesFile: 'merges.txt' }
 }
 
-function* readObject(text: string, file: string): Generator<void, JsonObject, void> {
+function* readObject(
+  text: string,
+  file: string,
+  visitors: Record<string, JsonVisitor> = {},
+): Generator<void, JsonObject, void> {
   try {
-    const value = yield* readJson(text)
+    const value = yield* readJson(text, visitors)
     if (value instanceof Map) return value
     throw faulty(file, `${file} is not a JSON object. ${copyAgain}`)
   } catch (error) {
@@ -167,20 +179,42 @@ function isQwen2PreTokenizer(value: Json | undefined): boolean {
   )
 }
 
-function* checkVocab(object: JsonObject, file: string): Generator<void, Map<string, number>, void> {
-  if (object.size === 0) throw faulty(file, `${file}: the vocabulary is empty. ${copyAgain}`)
-  let count = 0
-  const seen = new Uint8Array(maxTokenId + 1)
-  for (const [token, id] of object) {
+function vocabReader(tokens: TokenTable, file: string): JsonVisitor {
+  return (key, id) => {
+    const token = String(key)
     checkId(id, token, file)
-    if (seen[id] === 1) {
+    if (tokens.has(id)) {
       throw faulty(file, `${file} gives the id ${id} to two tokens, one of them ${quote(token)}.`)
     }
-    seen[id] = 1
-    if (++count % 4096 === 0) yield
+    if (!tokens.add(token, id)) throw faulty(file, `${file} has the token ${quote(token)} twice.`)
   }
-  // Every value has just been seen to be a number.
-  return object as Map<string, number>
+}
+
+/** Merges are pairs, or strings with a space between the two; a space inside a token is written Ġ. */
+function mergesReader(merges: MergeList, file: string): JsonVisitor {
+  return (rank, merge) => {
+    const pair = typeof merge === 'string' ? splitOnce(merge) : merge
+    const [left, right, ...more] = Array.isArray(pair) ? pair : []
+    if (typeof left !== 'string' || typeof right !== 'string' || more.length > 0) {
+      throw faulty(file, `${file}: merge ${rank} is ${shown(merge)}, not a pair of tokens.`)
+    }
+    if (!merges.add(left, right)) {
+      throw faulty(
+        file,
+        `${file}: merge ${rank} is ${shown(merge)}, which has a character that stands for no byte. ` +
+          'It does not belong to a byte-level vocabulary.',
+      )
+    }
+  }
+}
+
+function splitOnce(merge: string): string[] {
+  const space = merge.indexOf(' ')
+  return space < 0 ? [merge] : [merge.slice(0, space), merge.slice(space + 1)]
+}
+
+function checkNotEmpty(tokens: TokenTable, file: string): void {
+  if (tokens.size === 0) throw faulty(file, `${file}: the vocabulary is empty. ${copyAgain}`)
 }
 
 function checkId(id: Json | undefined, token: string, file: string): asserts id is number {
@@ -256,30 +290,20 @@ function addConfigTokens(tokens: AddedToken[], fromConfig: readonly AddedToken[]
   }
 }
 
-function checkAddedTokens(
-  tokens: readonly AddedToken[],
-  vocab: ReadonlyMap<string, number>,
-  file: string,
-): void {
+function checkAddedTokens(added: readonly AddedToken[], tokens: TokenTable, file: string): void {
   const contentById = new Map<number, string>()
   const contents = new Set<string>()
-  for (const { id, content } of tokens) {
-    const other = contentById.get(id)
-    if (other !== undefined) {
-      throw faulty(file, `${file} gives the id ${id} to ${quote(other)} and ${quote(content)}.`)
+  for (const { id, content } of added) {
+    const other = contentById.get(id) ?? tokens.idToToken(id) ?? content
+    if (contentById.has(id) || other !== content) {
+      throw faulty(
+        file,
+        `${file} gives the id ${id} to both ${quote(other)} and ${quote(content)}.`,
+      )
     }
     if (contents.has(content)) throw faulty(file, `${file} adds ${quote(content)} twice.`)
     contentById.set(id, content)
     contents.add(content)
-  }
-  for (const [token, id] of vocab) {
-    const content = contentById.get(id)
-    if (content !== undefined && content !== token) {
-      throw faulty(
-        file,
-        `${file} gives the id ${id} to ${quote(content)}, but it is that of ${quote(token)}.`,
-      )
-    }
   }
 }
 

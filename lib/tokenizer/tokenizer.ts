@@ -48,7 +48,7 @@ export class Tokenizer {
   readonly #normalizedTokens: AddedTokenMatcher | undefined
 
   private constructor(vocabulary: Vocabulary, addedTokens: readonly AddedToken[]) {
-    this.vocabSize = vocabulary.size
+    this.vocabSize = vocabulary.tokens.size
     this.#vocabulary = vocabulary
     this.#encoder = new BytePairEncoder(vocabulary)
     this.#rawTokens = new AddedTokenMatcher(addedTokens.filter((token) => !token.normalized))
@@ -92,12 +92,12 @@ export class Tokenizer {
 
   /** The id of a token, which is written as in the files: base tokens in the byte alphabet. */
   tokenToId(token: string): number | undefined {
-    return this.#vocabulary.idByToken.get(token)
+    return this.#vocabulary.tokens.tokenToId(token)
   }
 
   /** The token of an id, written as in the files. */
   idToToken(id: number): string | undefined {
-    return this.#vocabulary.tokens[id]
+    return this.#vocabulary.tokens.idToToken(id)
   }
 
   /** Whether `skipSpecialTokens` leaves the id out. */
@@ -156,12 +156,8 @@ export class Tokenizer {
   }
 
   #bytesOf({ skipSpecialTokens = true }: DecodeOptions): (id: number) => Uint8Array {
-    const { bytes, offsets, special, size } = this.#vocabulary
-    return (id) => {
-      const hasText =
-        Number.isInteger(id) && id >= 0 && id < size && !(skipSpecialTokens && special[id] === 1)
-      return hasText ? bytes.subarray(offsets[id], offsets[id + 1]) : noBytes
-    }
+    const { tokens, special } = this.#vocabulary
+    return (id) => (skipSpecialTokens && special[id] === 1 ? noBytes : tokens.bytesOf(id))
   }
 }
 
