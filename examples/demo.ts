@@ -3,14 +3,12 @@
  * where. `npm run demo` builds the addon and runs this file.
  */
 import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import pc from 'picocolors'
 import { loadModel, type ContentPart } from '../lib/index.js'
 
-const folder = join(
-  import.meta.dirname ?? new URL('.', import.meta.url).pathname,
-  '../models/qwen2-vl-tiny',
-)
+const folder = fileURLToPath(new URL('../models/qwen2-vl-tiny', import.meta.url))
 const image = (name: string): ContentPart => ({
   type: 'image',
   image: join(folder, 'images', name),
@@ -67,7 +65,7 @@ const seconds = (performance.now() - begin) / 1000
 console.log(`${questions.length} answers, ${tokens} tokens in ${seconds.toFixed(2)} s`)
 
 function describe(part: ContentPart): string {
-  if (part.type === 'image') return String(part.image).split('/').at(-1) ?? ''
+  if (part.type === 'image') return typeof part.image === 'string' ? basename(part.image) : 'image'
   if (part.type === 'video') return `video of ${(part.video as unknown[]).length} frames`
   return part.type
 }

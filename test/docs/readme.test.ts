@@ -24,16 +24,16 @@ test('every TypeScript block of the README is covered', () => {
   expect(blocks).toHaveLength(expected.length)
 })
 
-test.each(blocks.map((code, index) => ({ code, index })))(
-  'README block $index runs as written',
-  async ({ code, index }) => {
+test.each(blocks.map((code, index) => [index + 1, code] as const))(
+  'README block %i runs as written',
+  async (number, code) => {
     const folder = join(packageRoot, 'build', 'readme')
     await mkdir(folder, { recursive: true })
-    const file = join(folder, `block-${index}.ts`)
+    const file = join(folder, `block-${number}.ts`)
     await writeFile(file, code)
     const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', file], {
       cwd: packageRoot,
     })
-    for (const pattern of expected[index]!) expect(stdout).toMatch(pattern)
+    for (const pattern of expected[number - 1]!) expect(stdout).toMatch(pattern)
   },
 )
