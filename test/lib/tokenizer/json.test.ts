@@ -43,6 +43,35 @@ describe('readJson', () => {
     )
   })
 
+  it('hands the entries of what is visited over instead of keeping them', () => {
+    const seen: unknown[] = []
+    const visit = (key: string | number, value: Json) => seen.push([key, value])
+    const text =
+      '{"model":{"vocab":{"a":1,"model.vocab":{"a":2}},"merges":[["a","b"],"c d"]},"b":[3]}'
+    const rest = runAtOnce(readJson(text, { 'model.vocab': visit, 'model.merges': visit }))
+    expect(seen).toEqual([
+      ['a', 1],
+      ['model.vocab', new Map([['a', 2]])],
+      [0, ['a', 'b']],
+      [1, 'c d'],
+    ])
+    expect(rest).toEqual(
+      new Map<string, unknown>([
+        [
+          'model',
+          new Map<string, unknown>([
+            ['vocab', new Map()],
+            ['merges', []],
+          ]),
+        ],
+        ['b', [3]],
+      ]),
+    )
+    seen.length = 0
+    runAtOnce(readJson('{"x":{"y":1}}', { '': visit }))
+    expect(seen).toEqual([['x', new Map([['y', 1]])]])
+  })
+
   it('skips a byte order mark', () => {
     expect(read('\ufeff[1]')).toEqual([1])
   })
