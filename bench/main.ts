@@ -13,8 +13,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { benchModel } from './model.js'
-import type { KernelReport, Row } from './report.js'
-import { printRows } from './report.js'
+import { printRows, toRow, type KernelLine, type KernelReport, type Machine } from './report.js'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 
@@ -28,11 +27,9 @@ const { values: options } = parseArgs({
 
 const kernels = benchKernels(options['skip-kernels'])
 const folder = options.model ?? randomCheckpoint()
-const rows: Row[] = [...kernels.rows, ...(await benchModel(folder, kernels.limits))]
+const rows = [...kernels.rows, ...(await benchModel(folder, kernels))]
 if (options.json) {
-  console.log(
-    JSON.stringify({ processor: kernels.processor, limits: kernels.limits, rows }, null, 2),
-  )
+  console.log(JSON.stringify({ ...kernels, rows }, null, 2))
 } else {
   printRows(kernels, rows)
 }
@@ -44,11 +41,15 @@ function benchKernels(limitsOnly: boolean): KernelReport {
     execFileSync('cmake', args, { stdio: ['ignore', 'ignore', 'inherit'] })
   cmake('-S', root, '-B', build, '-DQVL_ADDON=OFF', '-DQVL_BENCH=ON')
   cmake('--build', build, '--target', 'kernels', '--parallel', String(availableParallelism()))
-  const args = limitsOnly ? ['--json', '--limits-only'] : ['--json']
+  const args = limitsOnly ? ['--json', '--filter', 'none'] : ['--json']
   const output = execFileSync(join(build, 'kernels'), args, {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
-  return JSON.parse(output.toString('utf8')) as KernelReport
+  const [machine, ...kernels] = output.toString('utf8').trim().split('\n')
+  return {
+    ...(JSON.parse(machine!) as Machine),
+    rows: kernels.map((line) => toRow(JSON.parse(line) as KernelLine)),
+  }
 }
 
 function randomCheckpoint(): string {

@@ -2,9 +2,9 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { openCheckpoint } from '../lib/checkpoint/checkpoint.js'
 import { loadModel, type GenerateResult, type Model } from '../lib/index.js'
-import type { Limits, Row } from './report.js'
+import type { Machine, Row } from './report.js'
 
-export async function benchModel(folder: string, limits: Limits): Promise<Row[]> {
+export async function benchModel(folder: string, machine: Machine): Promise<Row[]> {
   const rows: Row[] = []
   const { config } = await openCheckpoint(folder)
   const headDim = config.hiddenSize / config.numHeads
@@ -26,8 +26,8 @@ export async function benchModel(folder: string, limits: Limits): Promise<Row[]>
       name: `prefill, ${usage.promptTokens} tokens`,
       value: perSecond,
       unit: 'tokens/s',
-      fraction: (perSecond * 2 * config.numLayers * layerWeights) / (limits.fmaGFLOPs * 1e9),
-      limit: 'FP32 FMA',
+      fraction: (perSecond * 2 * config.numLayers * layerWeights) / (machine.fma_gflop_per_s * 1e9),
+      limit: 'arithmetic',
     })
   }
   for (const sequences of [1, 4]) {
@@ -38,8 +38,8 @@ export async function benchModel(folder: string, limits: Limits): Promise<Row[]>
       value: perSecond,
       unit: 'tokens/s',
       ...(sequences === 1 && {
-        fraction: (perSecond * decodeBytes) / (limits.readGBs * 1e9),
-        limit: 'read bandwidth' as const,
+        fraction: (perSecond * decodeBytes) / (machine.read_gb_per_s * 1e9),
+        limit: 'memory' as const,
       }),
     })
   }

@@ -1,9 +1,23 @@
 /** The rows of a benchmark and their table. */
 
-/** What this machine can do, measured in the same run with all threads. */
-export interface Limits {
-  readGBs: number
-  fmaGFLOPs: number
+/** The machine and what it can do with all threads, measured in the same run. */
+export interface Machine {
+  processor: string
+  /** Instruction set of the kernels. */
+  kernels: string
+  threads: number
+  read_gb_per_s: number
+  fma_gflop_per_s: number
+}
+
+/** A line of `bench/native/kernels.cpp --json`. */
+export interface KernelLine {
+  kernel: string
+  ms: number
+  gb_per_s: number
+  gflop_per_s: number
+  limit: 'memory' | 'arithmetic'
+  fraction: number
 }
 
 export interface Row {
@@ -12,30 +26,27 @@ export interface Row {
   unit: string
   /** Fraction of the limit that bounds this row, where one does. */
   fraction?: number
-  limit?: 'read bandwidth' | 'FP32 FMA'
+  limit?: 'memory' | 'arithmetic'
 }
 
-/** What bench/native/kernels.cpp prints with --json. */
-export interface KernelReport {
-  processor: string
-  instructionSet: string
-  threads: number
-  limits: Limits
+export interface KernelReport extends Machine {
   rows: Row[]
 }
 
-export function printRows(
-  { processor, instructionSet, threads, limits }: KernelReport,
-  rows: Row[],
-): void {
-  console.log(`${processor}, ${instructionSet} kernels, ${threads} threads`)
-  console.log(
-    `limits: read ${limits.readGBs.toFixed(1)} GB/s, FP32 FMA ${limits.fmaGFLOPs.toFixed(0)} GFLOP/s\n`,
-  )
+export function toRow({ kernel, gb_per_s, gflop_per_s, limit, fraction }: KernelLine): Row {
+  return limit === 'memory'
+    ? { name: kernel, value: gb_per_s, unit: 'GB/s', fraction, limit }
+    : { name: kernel, value: gflop_per_s, unit: 'GFLOP/s', fraction, limit }
+}
+
+export function printRows(machine: Machine, rows: Row[]): void {
+  console.log(`${machine.processor}, ${machine.kernels} kernels, ${machine.threads} threads`)
+  const read = `${machine.read_gb_per_s.toFixed(1)} GB/s`
+  console.log(`limits: read ${read}, FP32 FMA ${machine.fma_gflop_per_s.toFixed(0)} GFLOP/s\n`)
   const width = Math.max(...rows.map((row) => row.name.length))
   for (const { name, value, unit, fraction, limit } of rows) {
     const share =
-      fraction === undefined ? '' : `${(100 * fraction).toFixed(0).padStart(4)} % of ${limit}`
+      fraction === undefined ? '' : `${(100 * fraction).toFixed(0).padStart(4)} % of ${limit ?? ''}`
     console.log(
       `${name.padEnd(width)}  ${value.toFixed(1).padStart(10)} ${unit.padEnd(9)} ${share}`,
     )
