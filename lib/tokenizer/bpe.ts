@@ -100,12 +100,9 @@ export class BytePairEncoder {
   *#encodeLongWord(units: Uint16Array, ids: number[]): Generator<void, void, void> {
     const bytes = new Uint8Array(units.length * 3)
     const count = writeUtf8(units, 0, units.length, bytes)
-    const symbols = Int32Array.from(
-      bytes.subarray(0, count),
-      (byte) => this.#byteIds[byte] as number,
-    )
-    const next = Int32Array.from(symbols, (_, i) => i + 1)
-    const previous = Int32Array.from(symbols, (_, i) => i - 1)
+    const symbols = new Int32Array(count)
+    const next = new Int32Array(count)
+    const previous = new Int32Array(count)
     const handles = new Int32Array(count).fill(none)
     const queue = new MergeQueue(count)
 
@@ -114,8 +111,11 @@ export class BytePairEncoder {
       handles[left] = handle
       if (handle !== none) queue.push(this.#merges.rank(handle), left)
     }
-    for (let i = 0; i + 1 < count; i++) {
-      offer(i, i + 1)
+    for (let i = 0; i < count; i++) {
+      symbols[i] = this.#byteIds[bytes[i] as number] as number
+      next[i] = i + 1
+      previous[i] = i - 1
+      if (i > 0) offer(i - 1, i)
       if (i % mergesPerStep === mergesPerStep - 1) yield
     }
     for (let steps = 1; queue.size > 0; steps++) {
@@ -138,6 +138,8 @@ export class BytePairEncoder {
       }
       if (steps % mergesPerStep === 0) yield
     }
-    for (let i = 0; i < count; i = next[i] as number) ids.push(symbols[i] as number)
+    for (let i = 0; i < count; i = next[i] as number) {
+      if (ids.push(symbols[i] as number) % mergesPerStep === 0) yield
+    }
   }
 }
