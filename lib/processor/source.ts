@@ -39,7 +39,7 @@ export async function loadSource(source: ImageSource): Promise<LoadedSource> {
   if (source instanceof URL) return encoded(await loadString(source.href))
   if (types.isUint8Array(source)) return encoded(source)
   if (types.isAnyArrayBuffer(source)) return encoded(new Uint8Array(source))
-  if (typeof source === 'object' && 'data' in source) {
+  if (isObject(source) && 'data' in source) {
     checkRawPixels(source)
     return { kind: 'pixels', pixels: source }
   }
@@ -184,9 +184,19 @@ function checkRawPixels({ data, width, height, channels }: RawPixels): void {
   }
 }
 
+/** Callers without types pass anything; the declared type of a source promises too much. */
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
+}
+
 function describe(value: unknown): string {
   if (value === null || value === undefined) return String(value)
-  if (typeof value === 'object') return `a value of type ${value.constructor.name}`
+  if (isObject(value)) {
+    const { constructor } = value as { constructor?: { name?: unknown } }
+    return typeof constructor?.name === 'string'
+      ? `a value of type ${constructor.name}`
+      : 'an object'
+  }
   return typeof value === 'number' || typeof value === 'string'
     ? JSON.stringify(value)
     : `a ${typeof value}`
