@@ -6,6 +6,8 @@
 #include <fstream>
 #include <limits>
 #include <numeric>
+#include <sstream>
+#include <utility>
 
 #include "check.h"
 
@@ -80,9 +82,12 @@ std::vector<double> random_weights(size_t count, uint64_t seed) {
 void check_ids(const std::vector<int32_t>& actual, const std::vector<int32_t>& expected,
                const char* file, int line) {
   if (actual == expected) return;
-  std::string text = "got";
-  for (const int32_t id : actual) text += " " + std::to_string(id);
-  test::fail(file, line, text + ", expected " + std::to_string(expected.size()) + " other ids");
+  std::ostringstream text;
+  for (const auto& [name, ids] : {std::pair("got", &actual), std::pair(", expected", &expected)}) {
+    text << name;
+    for (const int32_t id : *ids) text << " " << id;
+  }
+  test::fail(file, line, text.str());
 }
 
 #define CHECK_IDS(actual, ...) check_ids((actual), __VA_ARGS__, __FILE__, __LINE__)
@@ -168,7 +173,7 @@ TEST(penalties_leave_nothing_behind_for_the_next_call) {
   const std::vector<int32_t> first = {0, 0, 1}, second = {1};
   sampler.penalized(logits, first, 0, options);
   const auto scores = sampler.penalized(logits, second, 0, options);
-  CHECK(std::vector<float>(scores.begin(), scores.end()) == std::vector<float>({2.0f, 1.0f, 2.0f}));
+  CHECK_CLOSE(scores.data(), std::vector<float>({2.0f, 1.0f, 2.0f}).data(), 3, 0.0);
 }
 
 TEST(temperature_divides) {

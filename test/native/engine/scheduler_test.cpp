@@ -1,7 +1,9 @@
 #include "engine/scheduler.h"
 
 #include <memory>
+#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -50,20 +52,23 @@ class Harness {
 
  private:
   static std::string name(const Sequence* sequence) {
-    return std::string(1, static_cast<char>('a' + sequence->id - 1));
+    return {static_cast<char>('a' + sequence->id - 1)};
   }
   static std::string describe(const StepPlan& plan) {
-    std::string text;
-    const auto part = [&](const std::string& item) { text += (text.empty() ? "" : ", ") + item; };
-    for (const Sequence* sequence : plan.preempted) part("-" + name(sequence));
+    std::ostringstream text;
+    const char* separator = "";
+    const auto part = [&]() -> std::ostringstream& {
+      text << std::exchange(separator, ", ");
+      return text;
+    };
+    for (const Sequence* sequence : plan.preempted) part() << "-" << name(sequence);
     for (const StepItem& item : plan.items) {
-      const std::string first = std::to_string(item.first_token);
-      part(name(item.sequence) +
-           (item.is_decode ? " d" + first : " p" + first + "+" + std::to_string(item.count)) +
-           (item.wants_logits ? "!" : ""));
+      part() << name(item.sequence) << (item.is_decode ? " d" : " p") << item.first_token;
+      if (!item.is_decode) text << "+" << item.count;
+      if (item.wants_logits) text << "!";
     }
-    if (plan.vision != nullptr) part(name(plan.vision) + " v");
-    return text;
+    if (plan.vision != nullptr) part() << name(plan.vision) << " v";
+    return text.str();
   }
 
   std::vector<std::unique_ptr<Sequence>> sequences_;
