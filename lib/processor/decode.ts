@@ -1,6 +1,10 @@
 /**
  * Decodes picture files to the samples that the reference's decoder (Pillow) gives: no rotation by
  * EXIF, no colour management, the first frame or page only. The work is done on sharp's threads.
+ *
+ * Where it knowingly differs: 16-bit grey gives its high bytes, as 16-bit RGB does (Pillow clips it to
+ * white); what the first frame of a GIF does not cover is black (Pillow: some colour of the palette);
+ * AVIF and SVG are what libheif and librsvg make of them.
  */
 import sharp, { type Metadata, type SharpOptions } from 'sharp'
 import { ImageError } from '../errors.js'
