@@ -2,85 +2,151 @@
 
 #include <cmath>
 #include <string>
+#include <string_view>
 
 #include "common/error.h"
+#include "model/weight_loader.h"
 
 namespace qvl {
 namespace {
 
+// Far above any model of the family; keeps every product of two sizes within int64.
+constexpr int64_t kMaxWidth = int64_t{1} << 20;
+constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
+constexpr int64_t kMaxLayers = 4096;
+constexpr int64_t kMaxHeads = 4096;
+constexpr int64_t kMaxStepTokens = int64_t{1} << 20;
+constexpr int64_t kMaxKvBlocks = int64_t{1} << 30;
+
 [[noreturn]] void refuse(const std::string& message) {
-  throw Error("ERR_CHECKPOINT_CONFIG", "config.json is inconsistent: " + message);
+  throw Error("ERR_CHECKPOINT_CONFIG",
+              "config.json: " + message + ". Compare it with the published file of this model");
 }
 
-void check_size(const char* name, int64_t value, int64_t limit) {
+void check_range(const char* key, int64_t value, int64_t limit) {
   if (value >= 1 && value <= limit) return;
-  refuse(std::string(name) + " is " + std::to_string(value) + "; it must be 1 to " +
+  refuse(std::string(key) + " is " + std::to_string(value) + ", expected 1 to " +
          std::to_string(limit));
 }
 
-void check_divides(const char* name, int64_t value, const char* by_name, int64_t by) {
-  if (value % by == 0) return;
-  refuse(std::string(name) + " (" + std::to_string(value) + ") is not a multiple of " + by_name +
-         " (" + std::to_string(by) + ")");
+void check_divides(const char* whole_key, int64_t whole, const char* part_key, int64_t part) {
+  if (whole % part == 0) return;
+  refuse(std::string(whole_key) + " " + std::to_string(whole) + " is not a multiple of " +
+         part_key + " " + std::to_string(part));
 }
 
-void check_number(const char* name, double value) {
-  if (std::isfinite(value) && value > 0) return;
-  refuse(std::string(name) + " is " + std::to_string(value) + "; it must be a positive number");
+void check_number(const char* key, double value, bool valid) {
+  if (valid && std::isfinite(value)) return;
+  refuse(std::string(key) + " is " + std::to_string(value) + ", expected a positive number");
 }
 
-void check_vision(const VisionConfig& vision, int64_t hidden_size) {
-  check_size("vision_config.depth", vision.depth, 1024);
-  check_size("vision_config.embed_dim", vision.embed_dim, 1 << 16);
-  check_size("vision_config.num_heads", vision.num_heads, 1024);
-  check_size("the vision MLP's width", vision.mlp_dim, 1 << 18);
+void check_token_id(const char* key, int32_t id, int64_t vocab_size) {
+  if (id >= 0 && id < vocab_size) return;
+  refuse(std::string(key) + " is " + std::to_string(id) + ", outside the vocabulary of " +
+         std::to_string(vocab_size));
+}
+
+void check_language(const ModelConfig& config) {
+  check_range("hidden_size", config.hidden_size, kMaxWidth);
+  check_range("intermediate_size", config.intermediate_size, kMaxWidth);
+  check_range("num_hidden_layers", config.num_layers, kMaxLayers);
+  check_range("num_attention_heads", config.num_heads, kMaxHeads);
+  check_range("num_key_value_heads", config.num_kv_heads, kMaxHeads);
+  check_range("vocab_size", config.vocab_size, kMaxVocabulary);
+  check_divides("hidden_size", config.hidden_size, "num_attention_heads", config.num_heads);
+  check_divides("num_attention_heads", config.num_heads, "num_key_value_heads",
+                config.num_kv_heads);
+  if (config.head_dim() % 2 != 0) {
+    refuse("the head size " + std::to_string(config.head_dim()) +
+           " (hidden_size / num_attention_heads) is odd");
+  }
+  int64_t sum = 0;
+  std::string text;
+  for (const int section : config.mrope_section) {
+    if (section < 0) refuse("mrope_section holds " + std::to_string(section));
+    sum += section;
+    text += (text.empty() ? "" : ", ") + std::to_string(section);
+  }
+  if (sum != config.head_dim() / 2) {
+    refuse("mrope_section [" + text + "] adds up to " + std::to_string(sum) +
+           ", expected half of the head size, " + std::to_string(config.head_dim() / 2));
+  }
+  check_number("rms_norm_eps", static_cast<double>(config.rms_norm_eps),
+               config.rms_norm_eps > 0.0f);
+  check_number("rope_theta", config.rope_theta, config.rope_theta > 0.0);
+  check_token_id("image_token_id", config.image_token_id, config.vocab_size);
+  check_token_id("video_token_id", config.video_token_id, config.vocab_size);
+  if (config.image_token_id == config.video_token_id) {
+    refuse("image_token_id and video_token_id are both " + std::to_string(config.image_token_id));
+  }
+}
+
+void check_vision(const ModelConfig& config) {
+  const VisionConfig& vision = config.vision;
+  check_range("vision_config.depth", vision.depth, kMaxLayers);
+  check_range("vision_config.embed_dim", vision.embed_dim, kMaxWidth);
+  check_range("vision_config.num_heads", vision.num_heads, kMaxHeads);
+  check_range("vision_config embed_dim * mlp_ratio", vision.mlp_dim, kMaxWidth);
   check_divides("vision_config.embed_dim", vision.embed_dim, "vision_config.num_heads",
                 vision.num_heads);
-  // Rows and columns each turn half of a head's rotation pairs.
-  check_divides("the vision head size", vision.head_dim(), "4", 4);
-  check_number("the vision norm's epsilon", vision.norm_eps);
-  check_number("the vision rope theta", vision.rope_theta);
-  if (vision.out_dim != hidden_size) {
-    refuse("vision_config.hidden_size is " + std::to_string(vision.out_dim) +
-           "; it must equal hidden_size, " + std::to_string(hidden_size));
+  check_divides("the vision head size", vision.head_dim(), "two axes of angle pairs,", 4);
+  if (vision.out_dim != config.hidden_size) {
+    refuse("vision_config.hidden_size " + std::to_string(vision.out_dim) +
+           " differs from hidden_size " + std::to_string(config.hidden_size) +
+           " of the language model");
   }
+  check_number("the vision norms' epsilon", static_cast<double>(vision.norm_eps),
+               vision.norm_eps > 0.0f);
+  check_number("the vision rope theta", static_cast<double>(vision.rope_theta),
+               vision.rope_theta > 0.0f);
+}
+
+/// i of a name "<prefix>i.<rest>", or -1.
+int64_t layer_index(std::string_view name, std::string_view prefix) {
+  if (!name.starts_with(prefix)) return -1;
+  int64_t index = 0;
+  size_t digits = 0;
+  for (name.remove_prefix(prefix.size()); digits < name.size(); ++digits) {
+    const char c = name[digits];
+    if (c < '0' || c > '9' || digits > 9) break;
+    index = index * 10 + (c - '0');
+  }
+  return digits > 0 && digits < name.size() && name[digits] == '.' ? index : -1;
 }
 
 }  // namespace
 
 void check_config(const ModelConfig& config) {
-  check_size("hidden_size", config.hidden_size, 1 << 17);
-  check_size("intermediate_size", config.intermediate_size, 1 << 20);
-  check_size("num_hidden_layers", config.num_layers, 4096);
-  check_size("num_attention_heads", config.num_heads, 4096);
-  check_size("num_key_value_heads", config.num_kv_heads, 4096);
-  check_size("vocab_size", config.vocab_size, 1 << 24);
-  check_divides("hidden_size", config.hidden_size, "num_attention_heads", config.num_heads);
-  check_divides("num_attention_heads", config.num_heads, "num_key_value_heads",
-                config.num_kv_heads);
-  check_divides("the head size", config.head_dim(), "2", 2);
-  check_number("rms_norm_eps", config.rms_norm_eps);
-  check_number("rope_theta", config.rope_theta);
-  int64_t frequencies = 0;
-  for (const int section : config.mrope_section) {
-    if (section < 0) refuse("mrope_section holds " + std::to_string(section));
-    frequencies += section;
-  }
-  if (frequencies != config.head_dim() / 2) {
-    refuse("mrope_section adds up to " + std::to_string(frequencies) +
-           "; it must be half of the head size, " + std::to_string(config.head_dim() / 2));
-  }
-  check_vision(config.vision, config.hidden_size);
+  check_language(config);
+  check_vision(config);
 }
 
-void check_tensor_names(const Checkpoint& checkpoint) {
+void check_options(const ModelOptions& options) {
+  const auto check = [](const char* name, int64_t value, int64_t limit) {
+    if (value >= 1 && value <= limit) return;
+    throw Error("ERR_INVALID_ARGUMENT", std::string(name) + " is " + std::to_string(value) +
+                                            ", expected 1 to " + std::to_string(limit));
+  };
+  check("num_kv_blocks", options.num_kv_blocks, kMaxKvBlocks);
+  check("max_step_tokens", options.max_step_tokens, kMaxStepTokens);
+}
+
+void check_tensor_names(const Checkpoint& checkpoint, const ModelConfig& config) {
   for (const auto& [name, tensor] : checkpoint.tensors()) {
-    if (!name.ends_with(".qweight")) continue;
-    throw Error(
-        "ERR_CHECKPOINT_UNSUPPORTED",
-        "tensor " + name +
-            " is of a quantised (AWQ or GPTQ) checkpoint; use the checkpoint in bf16 or fp16",
-        {{"tensor", name}});
+    if (name.ends_with(".qweight")) {
+      throw Error("ERR_CHECKPOINT_UNSUPPORTED",
+                  "the checkpoint is quantised (it holds " + name +
+                      "); use the BF16, F16 or F32 checkpoint of the same model",
+                  {{"tensor", name}});
+    }
+    const std::string published = published_name(name);
+    const int64_t layer = layer_index(published, "model.layers.");
+    const int64_t block = layer_index(published, "visual.blocks.");
+    if (layer < config.num_layers && block < config.vision.depth) continue;
+    const bool is_layer = layer >= config.num_layers;
+    refuse("the weights have tensor " + name + ", but " +
+           (is_layer ? "num_hidden_layers is " + std::to_string(config.num_layers)
+                     : "vision_config.depth is " + std::to_string(config.vision.depth)));
   }
 }
 

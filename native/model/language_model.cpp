@@ -1,9 +1,10 @@
 #include "model/language_model.h"
 
 #include <algorithm>
-#include <cmath>
+#include <bit>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "common/error.h"
 #include "model/rope_table.h"
@@ -11,196 +12,290 @@
 namespace qvl {
 namespace {
 
-/// Equal parts in which a sum over `in_features` is made: see WeightSpec::segments.
-int row_parallel_segments(int64_t in_features) {
-  for (const int segments : {8, 4, 2}) {
-    if (in_features % segments == 0) return segments;
+/// Rows of logits made at a time: bounds the device memory when all positions are wanted.
+constexpr int64_t kHeadRows = 32;
+/// Far above any context; keeps sums of token counts within int64.
+constexpr int64_t kMaxTokens = int64_t{1} << 40;
+
+[[noreturn]] void refuse(const std::string& message) {
+  throw Error("ERR_INVALID_ARGUMENT", "forward(): " + message);
+}
+
+/// Without branches, so that a row of 150,000 logits costs little.
+bool all_finite(std::span<const float> values) {
+  uint32_t largest = 0;
+  for (const float value : values) {
+    largest = std::max(largest, std::bit_cast<uint32_t>(value) & 0x7fffffffu);
   }
-  return 1;
+  return largest < 0x7f800000u;
 }
 
-void check_step(int64_t num_tokens, int64_t limit) {
-  if (num_tokens > 0 && num_tokens <= limit) return;
-  throw Error("ERR_INTERNAL", "a step of " + std::to_string(num_tokens) +
-                                  " tokens was asked for; it may have 1 to " +
-                                  std::to_string(limit) + ": please report this");
-}
-
-void check_finite(std::span<const float> logits) {
-  // A sum is NaN or infinite when one of its terms is, and takes one pass that vectorises.
-  const float sum = std::accumulate(logits.begin(), logits.end(), 0.0f);
-  if (std::isfinite(sum)) return;
-  if (std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); })) return;
-  throw Error(
-      "ERR_NUMERICS",
-      "the model computed logits that are not numbers: its weights are damaged or overflow; "
-      "download the checkpoint again");
-}
+std::string layer_name(int64_t index) { return "model.layers." + std::to_string(index) + "."; }
 
 }  // namespace
 
-LanguageModel::LanguageModel(const ModelConfig& config, const ModelOptions& options,
-                             Backend& backend, WeightLoader& loader)
+int shared_segments(int64_t in_features) {
+  int segments = 8;
+  while (in_features % segments != 0) segments /= 2;
+  return segments;
+}
+
+DecoderWeights DecoderWeights::load(const ModelConfig& config, WeightLoader& loader) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t inner = config.intermediate_size;
+  const int64_t kv = config.num_kv_heads * config.head_dim();
+  DecoderWeights weights;
+  weights.embed_tokens =
+      loader.matrix({{"model.embed_tokens.weight", {config.vocab_size, hidden}}});
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const std::string layer = layer_name(i);
+    const std::string attn = layer + "self_attn.";
+    const std::string mlp = layer + "mlp.";
+    weights.layers.push_back({
+        loader.vector({{layer + "input_layernorm.weight", {hidden}}}),
+        loader.vector({{layer + "post_attention_layernorm.weight", {hidden}}}),
+        loader.matrix({{attn + "q_proj.weight", {hidden, hidden}},
+                       {attn + "k_proj.weight", {kv, hidden}},
+                       {attn + "v_proj.weight", {kv, hidden}}}),
+        loader.vector({{attn + "q_proj.bias", {hidden}},
+                       {attn + "k_proj.bias", {kv}},
+                       {attn + "v_proj.bias", {kv}}}),
+        loader.matrix({{attn + "o_proj.weight", {hidden, hidden}}}, shared_segments(hidden)),
+        loader.matrix({{mlp + "gate_proj.weight", {inner, hidden}},
+                       {mlp + "up_proj.weight", {inner, hidden}}}),
+        loader.matrix({{mlp + "down_proj.weight", {hidden, inner}}}, shared_segments(inner)),
+    });
+  }
+  weights.norm = loader.vector({{"model.norm.weight", {hidden}}});
+  if (!config.tie_word_embeddings) {
+    weights.lm_head = loader.matrix({{"lm_head.weight", {config.vocab_size, hidden}}});
+  }
+  return weights;
+}
+
+LanguageModel::LanguageModel(const ModelConfig& config, DecoderWeights weights,
+                             std::shared_ptr<Backend> backend, const ModelOptions& options)
     : config_(config),
-      backend_(backend),
+      weights_(std::move(weights)),
+      backend_(std::move(backend)),
       max_step_tokens_(options.max_step_tokens),
       inv_freq_(inverse_frequencies(config.rope_theta, config.head_dim())) {
-  const int64_t hidden = config.hidden_size;
-  const int64_t queries = config.num_heads * config.head_dim();
-  const int64_t keys = config.num_kv_heads * config.head_dim();
-  const int64_t inner = config.intermediate_size;
-  embedding_ = loader.matrix({{"model.embed_tokens.weight", config.vocab_size}}, hidden);
-  for (int64_t i = 0; i < config.num_layers; ++i) {
-    const std::string layer = "model.layers." + std::to_string(i) + ".";
-    const std::string attention = layer + "self_attn.";
-    DecoderLayerWeights weights;
-    weights.attention_norm = loader.vector({{layer + "input_layernorm.weight", hidden}});
-    weights.qkv = loader.matrix({{attention + "q_proj.weight", queries},
-                                 {attention + "k_proj.weight", keys},
-                                 {attention + "v_proj.weight", keys}},
-                                hidden);
-    weights.qkv_bias = loader.vector({{attention + "q_proj.bias", queries},
-                                      {attention + "k_proj.bias", keys},
-                                      {attention + "v_proj.bias", keys}});
-    weights.output = loader.matrix({{attention + "o_proj.weight", hidden}}, queries,
-                                   row_parallel_segments(queries));
-    weights.mlp_norm = loader.vector({{layer + "post_attention_layernorm.weight", hidden}});
-    weights.gate_up = loader.matrix(
-        {{layer + "mlp.gate_proj.weight", inner}, {layer + "mlp.up_proj.weight", inner}}, hidden);
-    weights.down = loader.matrix({{layer + "mlp.down_proj.weight", hidden}}, inner,
-                                 row_parallel_segments(inner));
-    layers_.push_back(std::move(weights));
-  }
-  final_norm_ = loader.vector({{"model.norm.weight", hidden}});
-  if (!config.tie_word_embeddings) {
-    head_ = loader.matrix({{"lm_head.weight", config.vocab_size}}, hidden);
-  }
-  kv_cache_ = backend.create_kv_cache({config.num_layers, config.num_kv_heads, config.head_dim(),
-                                       options.num_kv_blocks, options.kv_dtype});
-
-  const int64_t tokens = max_step_tokens_;
-  hidden_ = TensorBuffer(backend, tokens, hidden);
-  normed_ = TensorBuffer(backend, tokens, hidden);
-  qkv_ = TensorBuffer(backend, tokens, queries + 2 * keys);
-  attended_ = TensorBuffer(backend, tokens, queries);
-  gate_up_ = TensorBuffer(backend, tokens, 2 * inner);
-  inner_ = TensorBuffer(backend, tokens, inner);
-  cos_ = TensorBuffer(backend, tokens, config.head_dim() / 2);
-  sin_ = TensorBuffer(backend, tokens, config.head_dim() / 2);
+  cache_ = backend_->create_kv_cache({config.num_layers, config.num_kv_heads, config.head_dim(),
+                                      options.num_kv_blocks, options.kv_dtype});
+  const auto buffer = [&](int64_t cols) { return TensorBuffer(*backend_, max_step_tokens_, cols); };
+  x_ = buffer(config.hidden_size);
+  normed_ = buffer(config.hidden_size);
+  attended_ = buffer(config.hidden_size);
+  qkv_ = buffer(qkv_cols());
+  gate_up_ = buffer(2 * config.intermediate_size);
+  inner_ = buffer(config.intermediate_size);
+  cos_ = buffer(config.head_dim() / 2);
+  sin_ = buffer(config.head_dim() / 2);
+  head_out_ = TensorBuffer(*backend_, std::min(kHeadRows, max_step_tokens_), config.vocab_size);
 }
 
-std::span<const float> LanguageModel::forward(std::span<const StepSequence> sequences,
-                                              const std::function<bool()>& should_stop) {
-  const StepLayout layout = lay_out(sequences);
-  embed(sequences, layout);
-  upload_rope_table(sequences, layout);
-  for (int64_t i = 0; i < config_.num_layers; ++i) {
-    if (should_stop && should_stop()) throw Cancelled{};
-    run_layer(i, layout);
+// ---- the step's rows ----
+
+void LanguageModel::check_sequence(const StepSequence& sequence) const {
+  const size_t count = sequence.token_ids.size();
+  if (count == 0) refuse("a sequence without new tokens");
+  if (sequence.pos_t.size() != count || sequence.pos_h.size() != count ||
+      sequence.pos_w.size() != count) {
+    refuse("a sequence of " + std::to_string(count) + " tokens needs as many positions");
   }
-  return compute_logits(layout);
+  for (const int32_t id : sequence.token_ids) {
+    if (id >= 0 && id < config_.vocab_size) continue;
+    refuse("token id " + std::to_string(id) + " is outside the vocabulary of " +
+           std::to_string(config_.vocab_size));
+  }
+  const auto tokens = static_cast<int64_t>(count);
+  if (sequence.num_cached < 0 || sequence.num_cached > kMaxTokens) {
+    refuse("num_cached is " + std::to_string(sequence.num_cached));
+  }
+  const int64_t blocks = (sequence.num_cached + tokens + kKvBlockTokens - 1) / kKvBlockTokens;
+  if (static_cast<int64_t>(sequence.blocks.size()) < blocks) {
+    refuse("a block table of " + std::to_string(sequence.blocks.size()) + " blocks; " +
+           std::to_string(blocks) + " are needed");
+  }
+  for (const int32_t block : sequence.blocks.first(static_cast<size_t>(blocks))) {
+    if (block >= 0 && block < num_kv_blocks()) continue;
+    refuse("KV block " + std::to_string(block) + " of " + std::to_string(num_kv_blocks()));
+  }
+  for (const VisionSpan& span : sequence.vision) {
+    const bool valid = span.embedding != nullptr && span.first_token >= 0 && span.count >= 0 &&
+                       span.first_row >= 0 && span.first_token <= tokens &&
+                       span.count <= tokens - span.first_token &&
+                       span.first_row <= span.embedding->rows.rows &&
+                       span.count <= span.embedding->rows.rows - span.first_row &&
+                       span.embedding->rows.cols == config_.hidden_size;
+    if (!valid) refuse("a vision span outside its sequence or its embedding");
+  }
 }
 
-LanguageModel::StepLayout LanguageModel::lay_out(std::span<const StepSequence> sequences) const {
-  StepLayout layout;
-  for (const StepSequence& sequence : sequences) {
-    const auto count = static_cast<int64_t>(sequence.token_ids.size());
-    layout.spans.push_back({layout.num_tokens, count, sequence.num_cached, sequence.blocks});
-    const int64_t end = layout.num_tokens + count;
-    const int64_t first_logit = sequence.logits == LogitsWanted::kAll    ? layout.num_tokens
-                                : sequence.logits == LogitsWanted::kLast ? end - 1
-                                                                         : end;
-    for (int64_t row = first_logit; row < end; ++row) {
-      layout.logit_rows.push_back(static_cast<int32_t>(row));
-    }
-    layout.num_tokens = end;
-  }
-  check_step(layout.num_tokens, max_step_tokens_);
-  return layout;
-}
-
-void LanguageModel::embed(std::span<const StepSequence> sequences, const StepLayout& layout) {
-  const Tensor hidden = hidden_.first_rows(layout.num_tokens);
+LanguageModel::Step LanguageModel::make_step(std::span<const StepSequence> sequences) const {
+  Step step;
   for (size_t i = 0; i < sequences.size(); ++i) {
-    const int64_t first_row = layout.spans[i].first_row;
-    backend_.embed(hidden.slice(first_row, layout.spans[i].num_tokens), *embedding_,
-                   sequences[i].token_ids);
-    for (const VisionSpan& vision : sequences[i].vision) {
-      std::vector<int32_t> to(static_cast<size_t>(vision.count));
-      std::vector<int32_t> from(static_cast<size_t>(vision.count));
-      std::iota(to.begin(), to.end(), static_cast<int32_t>(first_row + vision.first_token));
-      std::iota(from.begin(), from.end(), static_cast<int32_t>(vision.first_row));
-      backend_.copy_rows(hidden, to, vision.embedding->rows, from);
+    const StepSequence& sequence = sequences[i];
+    check_sequence(sequence);
+    const auto tokens = static_cast<int64_t>(sequence.token_ids.size());
+    if (tokens > max_step_tokens_ - step.num_tokens) {
+      refuse("a step of more than " + std::to_string(max_step_tokens_) + " tokens");
+    }
+    const SequenceSpan all{step.num_tokens, tokens, sequence.num_cached, sequence.blocks};
+    const int64_t wanted = sequence.logits == LogitsWanted::kNone   ? 0
+                           : sequence.logits == LogitsWanted::kLast ? 1
+                                                                    : tokens;
+    const int64_t skipped = tokens - wanted;
+    step.sequences.push_back(all);
+    if (wanted > 0) {
+      step.wanted.push_back(
+          {all.first_row + skipped, wanted, all.num_cached + skipped, sequence.blocks});
+    }
+    for (int64_t token = skipped; token < tokens; ++token) {
+      step.wanted_rows.push_back(static_cast<int32_t>(all.first_row + token));
+      step.wanted_sequence.push_back(static_cast<int32_t>(i));
+    }
+    step.num_tokens += tokens;
+  }
+  return step;
+}
+
+void LanguageModel::embed(const Step& step, std::span<const StepSequence> sequences, Tensor x) {
+  std::vector<int32_t> ids;
+  for (const StepSequence& sequence : sequences) {
+    ids.insert(ids.end(), sequence.token_ids.begin(), sequence.token_ids.end());
+  }
+  backend_->embed(x, *weights_.embed_tokens, ids);
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    for (const VisionSpan& span : sequences[i].vision) {
+      std::vector<int32_t> rows(static_cast<size_t>(span.count));
+      std::vector<int32_t> source(rows.size());
+      std::iota(rows.begin(), rows.end(),
+                static_cast<int32_t>(step.sequences[i].first_row + span.first_token));
+      std::iota(source.begin(), source.end(), static_cast<int32_t>(span.first_row));
+      backend_->copy_rows(x, rows, span.embedding->rows, source);
     }
   }
 }
 
-void LanguageModel::upload_rope_table(std::span<const StepSequence> sequences,
-                                      const StepLayout& layout) {
-  const size_t row_bytes = inv_freq_.size() * sizeof(float);
+void LanguageModel::upload_angles(const Step& step, std::span<const StepSequence> sequences) {
   for (size_t i = 0; i < sequences.size(); ++i) {
     const StepSequence& sequence = sequences[i];
     const RopeTable table = mrope_table(inv_freq_, config_.mrope_section, sequence.pos_t,
                                         sequence.pos_h, sequence.pos_w);
-    const size_t bytes = sequence.token_ids.size() * row_bytes;
-    const int64_t first_row = layout.spans[i].first_row;
-    const int64_t count = layout.spans[i].num_tokens;
-    backend_.upload(cos_.tensor().slice(first_row, count).data, table.cos.data(), bytes);
-    backend_.upload(sin_.tensor().slice(first_row, count).data, table.sin.data(), bytes);
+    const auto place = [&](const TensorBuffer& buffer, const std::vector<float>& values) {
+      const Tensor all = buffer.first_rows(step.num_tokens);
+      const SequenceSpan& span = step.sequences[i];
+      backend_->upload(all.slice(span.first_row, span.num_tokens).data, values.data(),
+                       values.size() * sizeof(float));
+    };
+    place(cos_, table.cos);
+    place(sin_, table.sin);
   }
 }
 
-// h = h + o_proj(attention(norm(h)));  h = h + down(silu(gate(y)) * up(y)) with y = norm(h)
-void LanguageModel::run_layer(int64_t index, const StepLayout& layout) {
-  const DecoderLayerWeights& layer = layers_[static_cast<size_t>(index)];
-  const int64_t tokens = layout.num_tokens;
-  const int64_t head_dim = config_.head_dim();
-  const int64_t queries = config_.num_heads * head_dim;
-  const int64_t keys = config_.num_kv_heads * head_dim;
-  const float eps = config_.rms_norm_eps;
-  const Tensor hidden = hidden_.first_rows(tokens);
-  const Tensor normed = normed_.first_rows(tokens);
-  const Tensor qkv = qkv_.first_rows(tokens);
-  const Tensor attended = attended_.first_rows(tokens);
+// ---- the layers ----
 
-  backend_.rms_norm(normed, hidden, *layer.attention_norm, eps);
-  backend_.linear(qkv, normed, *layer.qkv, {.bias = layer.qkv_bias.get()});
-  backend_.rope(qkv.columns(0, queries + keys), head_dim, cos_.first_rows(tokens),
-                sin_.first_rows(tokens));
-  backend_.append_kv(*kv_cache_, index, qkv.columns(queries, keys),
-                     qkv.columns(queries + keys, keys), layout.spans);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  backend_.attention(attended, qkv.columns(0, queries), *kv_cache_, index, layout.spans, scale);
-  backend_.linear(hidden, attended, *layer.output, {.residual = &hidden});
-
-  const Tensor inner = inner_.first_rows(tokens);
-  backend_.rms_norm(normed, hidden, *layer.mlp_norm, eps);
-  backend_.linear(gate_up_.first_rows(tokens), normed, *layer.gate_up, {});
-  backend_.swiglu(inner, gate_up_.first_rows(tokens));
-  backend_.linear(hidden, inner, *layer.down, {.residual = &hidden});
+std::span<const float> LanguageModel::forward(std::span<const StepSequence> sequences,
+                                              const std::function<bool()>& should_stop) {
+  const Step step = make_step(sequences);
+  if (step.num_tokens == 0) return {};
+  Activations activations{x_.first_rows(step.num_tokens), normed_.first_rows(step.num_tokens),
+                          attended_.first_rows(step.num_tokens)};
+  embed(step, sequences, activations.x);
+  upload_angles(step, sequences);
+  for (int64_t index = 0; index < config_.num_layers; ++index) {
+    if (should_stop && should_stop()) throw Cancelled{};
+    run_layer(step, index, activations);
+  }
+  if (step.wanted_rows.empty()) return {};
+  if (should_stop && should_stop()) throw Cancelled{};
+  return compute_logits(step, activations);
 }
 
-std::span<const float> LanguageModel::compute_logits(const StepLayout& layout) {
-  const auto rows = static_cast<int64_t>(layout.logit_rows.size());
-  if (rows == 0) return {};
-  if (logits_.rows() < rows) logits_ = TensorBuffer(backend_, rows, config_.vocab_size);
-  // After the gather into `normed_` the values of `hidden_` are no longer needed: the norm's result
-  // goes there.
-  std::vector<int32_t> targets(layout.logit_rows.size());
-  std::iota(targets.begin(), targets.end(), 0);
-  const Tensor gathered = normed_.first_rows(rows);
-  const Tensor normed = hidden_.first_rows(rows);
-  backend_.copy_rows(gathered, targets, hidden_.first_rows(layout.num_tokens), layout.logit_rows);
-  backend_.rms_norm(normed, gathered, *final_norm_, config_.rms_norm_eps);
-  const Tensor logits = logits_.first_rows(rows);
-  backend_.linear(logits, normed, head_ != nullptr ? *head_ : *embedding_, {});
+void LanguageModel::run_layer(const Step& step, int64_t index, Activations& activations) {
+  const DecoderLayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
+  attend(step, index, activations);
+  if (index == config_.num_layers - 1) {
+    // Nothing reads the other rows any more: they are in the cache.
+    if (step.wanted_rows.empty()) return;
+    keep_wanted_rows(step, activations);
+  }
+  const Tensor x = activations.x;
+  backend_->linear(x, activations.attended, *layer.o_proj, {nullptr, &x});
+  backend_->rms_norm(activations.normed, x, *layer.post_attention_norm, config_.rms_norm_eps);
+  const Tensor gate_up = gate_up_.first_rows(x.rows);
+  const Tensor inner = inner_.first_rows(x.rows);
+  backend_->linear(gate_up, activations.normed, *layer.gate_up, {});
+  backend_->swiglu(inner, gate_up);
+  backend_->linear(x, inner, *layer.down_proj, {nullptr, &x});
+}
 
-  const size_t count = static_cast<size_t>(rows) * static_cast<size_t>(config_.vocab_size);
-  if (host_logits_.size() < count) host_logits_.resize(count);
-  backend_.download(host_logits_.data(), logits.data, count * sizeof(float));
-  const std::span<const float> result(host_logits_.data(), count);
-  check_finite(result);
-  return result;
+/// From x to attended; in the last layer only the wanted rows of it.
+void LanguageModel::attend(const Step& step, int64_t index, Activations& activations) {
+  const DecoderLayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
+  const int64_t head_dim = config_.head_dim();
+  const int64_t q_cols = config_.hidden_size;
+  const int64_t kv_cols = config_.num_kv_heads * head_dim;
+  backend_->rms_norm(activations.normed, activations.x, *layer.input_norm, config_.rms_norm_eps);
+  const Tensor qkv = qkv_.first_rows(step.num_tokens);
+  backend_->linear(qkv, activations.normed, *layer.qkv, {layer.qkv_bias.get()});
+  backend_->rope(qkv.columns(0, q_cols + kv_cols), head_dim, cos_.first_rows(step.num_tokens),
+                 sin_.first_rows(step.num_tokens));
+  backend_->append_kv(*cache_, index, qkv.columns(q_cols, kv_cols),
+                      qkv.columns(q_cols + kv_cols, kv_cols), step.sequences);
+  const bool last = index == config_.num_layers - 1;
+  if (last && step.wanted.empty()) return;
+  backend_->attention(activations.attended, qkv.columns(0, q_cols), *cache_, index,
+                      last ? step.wanted : step.sequences, attention_scale(head_dim));
+}
+
+/// Makes x and attended dense matrices of the wanted rows.
+void LanguageModel::keep_wanted_rows(const Step& step, Activations& activations) {
+  const auto count = static_cast<int64_t>(step.wanted_rows.size());
+  if (count == step.num_tokens) return;
+  std::vector<int32_t> rows(step.wanted_rows.size());
+  std::iota(rows.begin(), rows.end(), 0);
+  const Tensor x = activations.normed.slice(0, count);
+  const Tensor attended = qkv_.reshaped(count, config_.hidden_size);
+  backend_->copy_rows(x, rows, activations.x, step.wanted_rows);
+  backend_->copy_rows(attended, rows, activations.attended, step.wanted_rows);
+  activations = {x, activations.x.slice(0, count), attended};
+}
+
+// ---- the head ----
+
+std::span<const float> LanguageModel::compute_logits(const Step& step,
+                                                     const Activations& activations) {
+  backend_->rms_norm(activations.normed, activations.x, *weights_.norm, config_.rms_norm_eps);
+  const int64_t rows = activations.x.rows;
+  const int64_t vocab = config_.vocab_size;
+  logits_.resize(static_cast<size_t>(rows) * static_cast<size_t>(vocab));
+  const int64_t rows_at_once = head_out_.rows();
+  for (int64_t first = 0; first < rows; first += rows_at_once) {
+    const int64_t count = std::min(rows_at_once, rows - first);
+    const Tensor out = head_out_.first_rows(count);
+    backend_->linear(out, activations.normed.slice(first, count), weights_.head(), {});
+    backend_->download(logits_.data() + first * vocab, out.data,
+                       static_cast<size_t>(count * vocab) * sizeof(float));
+  }
+  check_logits(step);
+  return logits_;
+}
+
+void LanguageModel::check_logits(const Step& step) const {
+  const auto vocab = static_cast<size_t>(config_.vocab_size);
+  for (size_t row = 0; row < step.wanted_rows.size(); ++row) {
+    if (all_finite(std::span(logits_).subspan(row * vocab, vocab))) continue;
+    const auto sequence = static_cast<size_t>(step.wanted_sequence[row]);
+    const int64_t offset = step.wanted_rows[row] - step.sequences[sequence].first_row;
+    const int64_t position = step.sequences[sequence].num_cached + offset;
+    throw Error("ERR_NUMERICS",
+                "the logits of token " + std::to_string(position) +
+                    " are not finite: the weights or the input hold values that are not numbers. "
+                    "Check the checkpoint's files",
+                {{"sequence", static_cast<int64_t>(sequence)}, {"position", position}});
+  }
 }
 
 }  // namespace qvl

@@ -1,7 +1,8 @@
 #pragma once
 
-// The decoder: Qwen2 layers with M-RoPE over ragged batches and a paged KV cache.
+// The decoder: ragged steps over a paged key/value cache.
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -16,62 +17,86 @@
 namespace qvl {
 
 struct DecoderLayerWeights {
-  std::unique_ptr<Buffer> attention_norm;  // [C]
-  std::unique_ptr<Weight> qkv;             // [(H + 2 G) D, C]: queries, keys, values
-  std::unique_ptr<Buffer> qkv_bias;        // [(H + 2 G) D]
-  std::unique_ptr<Weight> output;          // [C, H D]
-  std::unique_ptr<Buffer> mlp_norm;        // [C]
-  std::unique_ptr<Weight> gate_up;         // [2 F, C]: gate, up
-  std::unique_ptr<Weight> down;            // [C, F]
+  std::unique_ptr<Buffer> input_norm, post_attention_norm;  // [C]
+  std::unique_ptr<Weight> qkv;                              // [(H + 2G) * D, C]
+  std::unique_ptr<Buffer> qkv_bias;                         // [(H + 2G) * D]
+  std::unique_ptr<Weight> o_proj;                           // [C, C]
+  std::unique_ptr<Weight> gate_up;                          // [2F, C]
+  std::unique_ptr<Weight> down_proj;                        // [C, F]
 };
 
+struct DecoderWeights {
+  std::unique_ptr<Weight> embed_tokens;  // [V, C]
+  std::vector<DecoderLayerWeights> layers;
+  std::unique_ptr<Buffer> norm;     // [C]
+  std::unique_ptr<Weight> lm_head;  // [V, C]; null when tied to embed_tokens
+
+  const Weight& head() const { return lm_head ? *lm_head : *embed_tokens; }
+
+  /// Checks names, shapes and types; values are there after loader.run().
+  static DecoderWeights load(const ModelConfig& config, WeightLoader& loader);
+};
+
+/// Segments of the sums over in_features that ranks may share: the largest of 8, 4, 2 and 1 that
+/// divides in_features.
+int shared_segments(int64_t in_features);
+
+/// The decoder with its key/value cache and the memory of one step.
 class LanguageModel {
  public:
-  /// Asks the loader for the weights; they are there after its run().
-  LanguageModel(const ModelConfig& config, const ModelOptions& options, Backend& backend,
-                WeightLoader& loader);
+  LanguageModel(const ModelConfig& config, DecoderWeights weights, std::shared_ptr<Backend> backend,
+                const ModelOptions& options);
 
-  KvCache& kv_cache() const { return *kv_cache_; }
-
-  /// See Model::forward.
+  /// Model::forward().
   std::span<const float> forward(std::span<const StepSequence> sequences,
                                  const std::function<bool()>& should_stop);
 
+  int64_t num_kv_blocks() const { return cache_->spec().num_blocks; }
+  int64_t max_step_tokens() const { return max_step_tokens_; }
+  void trim_kv_cache() { cache_->trim(); }
+
  private:
-  /// Where the step's sequences lie in its tensors.
-  struct StepLayout {
-    int64_t num_tokens = 0;
-    std::vector<SequenceSpan> spans;
-    std::vector<int32_t> logit_rows;  // rows that go through the head
+  /// A step's rows: where each sequence's are, and which of them become logits.
+  struct Step {
+    int64_t num_tokens = 0;                // T
+    std::vector<SequenceSpan> sequences;   // all tokens
+    std::vector<SequenceSpan> wanted;      // the tokens whose logits are wanted
+    std::vector<int32_t> wanted_rows;      // their rows
+    std::vector<int32_t> wanted_sequence;  // the sequence each belongs to
+  };
+  /// The step's activations; roles change hands when rows are dropped in the last layer.
+  struct Activations {
+    Tensor x;         // [T, C] residual stream
+    Tensor normed;    // [T, C]
+    Tensor attended;  // [T, C]
   };
 
-  StepLayout lay_out(std::span<const StepSequence> sequences) const;
-  void embed(std::span<const StepSequence> sequences, const StepLayout& layout);
-  void upload_rope_table(std::span<const StepSequence> sequences, const StepLayout& layout);
-  void run_layer(int64_t index, const StepLayout& layout);
-  std::span<const float> compute_logits(const StepLayout& layout);
+  void check_sequence(const StepSequence& sequence) const;
+  Step make_step(std::span<const StepSequence> sequences) const;
+  void embed(const Step& step, std::span<const StepSequence> sequences, Tensor x);
+  void upload_angles(const Step& step, std::span<const StepSequence> sequences);
+  void run_layer(const Step& step, int64_t index, Activations& activations);
+  void attend(const Step& step, int64_t index, Activations& activations);
+  void keep_wanted_rows(const Step& step, Activations& activations);
+  std::span<const float> compute_logits(const Step& step, const Activations& activations);
+  void check_logits(const Step& step) const;
+
+  int64_t qkv_cols() const {
+    return (config_.num_heads + 2 * config_.num_kv_heads) * config_.head_dim();
+  }
 
   ModelConfig config_;
-  Backend& backend_;
+  DecoderWeights weights_;
+  std::shared_ptr<Backend> backend_;
   int64_t max_step_tokens_;
-  std::vector<float> inv_freq_;
-
-  std::unique_ptr<Weight> embedding_;  // [V, C]
-  std::vector<DecoderLayerWeights> layers_;
-  std::unique_ptr<Buffer> final_norm_;  // [C]
-  std::unique_ptr<Weight> head_;        // [V, C]; null when tied to the embedding
-  std::unique_ptr<KvCache> kv_cache_;
-
-  // Workspace of a step of max_step_tokens tokens.
-  TensorBuffer hidden_;     // [T, C]
-  TensorBuffer normed_;     // [T, C]
-  TensorBuffer qkv_;        // [T, (H + 2 G) D]
-  TensorBuffer attended_;   // [T, H D]
-  TensorBuffer gate_up_;    // [T, 2 F]
-  TensorBuffer inner_;      // [T, F]
-  TensorBuffer cos_, sin_;  // [T, D / 2]
-  TensorBuffer logits_;     // [R, V], grown as needed
-  std::vector<float> host_logits_;
+  std::vector<float> inv_freq_;  // [D / 2]
+  std::unique_ptr<KvCache> cache_;
+  TensorBuffer x_, normed_, attended_;  // [max_step_tokens, C] each
+  TensorBuffer qkv_;                    // [max_step_tokens, (H + 2G) * D]
+  TensorBuffer gate_up_, inner_;        // [max_step_tokens, 2F], [max_step_tokens, F]
+  TensorBuffer cos_, sin_;              // [max_step_tokens, D / 2]
+  TensorBuffer head_out_;               // [kHeadRows, V]
+  std::vector<float> logits_;           // [wanted rows, V] on the host
 };
 
 }  // namespace qvl

@@ -30,7 +30,7 @@ struct VisionEmbedding {
 class VisionEncoding {
  public:
   virtual ~VisionEncoding() = default;
-  /// Does the next piece (the patch embedding, one block, the merger). True when finished.
+  /// Does a bounded piece of the work. True when finished. The model must outlive the encoding.
   virtual bool advance() = 0;
   /// After advance() returned true.
   virtual VisionEmbedding take_result() = 0;

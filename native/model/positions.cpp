@@ -49,21 +49,22 @@ class GridCursor {
   std::ptrdiff_t used_ = 0;
 };
 
-/// The tokens of a grid, at most `limit`; more (or a grid that is none) is a mismatch. Divides
-/// instead of multiplying, so that no grid can overflow.
-int64_t checked_tokens(const VisionGrid& grid, int64_t limit) {
+std::string grid_text(const VisionGrid& grid) {
+  return std::string(kind_name(grid.is_video)) + " with the grid " + std::to_string(grid.t) +
+         " x " + std::to_string(grid.h) + " x " + std::to_string(grid.w);
+}
+
+void check_grid(const VisionGrid& grid) {
+  if (grid.t >= 1 && grid.h >= 2 && grid.w >= 2 && grid.h % 2 == 0 && grid.w % 2 == 0) return;
+  mismatch("there is a " + grid_text(grid) + "; sides must be even and positive");
+}
+
+/// The tokens of a grid if there are at most `limit`, otherwise something greater than `limit`.
+/// Divides instead of multiplying, so that no grid can overflow.
+int64_t bounded_tokens(const VisionGrid& grid, int64_t limit) {
   const int64_t rows = grid.h / 2;
   const int64_t cols = grid.w / 2;
-  if (grid.t < 1 || rows < 1 || cols < 1 || grid.h % 2 != 0 || grid.w % 2 != 0) {
-    mismatch("a " + std::string(kind_name(grid.is_video)) + " has the grid " +
-             std::to_string(grid.t) + " x " + std::to_string(grid.h) + " x " +
-             std::to_string(grid.w) + "; sides must be even and positive");
-  }
-  if (rows > limit || cols > limit / rows || grid.t > limit / (rows * cols)) {
-    mismatch("the prompt ends inside the placeholders of a " +
-             std::string(kind_name(grid.is_video)) + " with the grid " + std::to_string(grid.t) +
-             " x " + std::to_string(grid.h) + " x " + std::to_string(grid.w));
-  }
+  if (rows > limit || cols > limit / rows || grid.t > limit / (rows * cols)) return limit + 1;
   return grid.t * rows * cols;
 }
 
@@ -72,6 +73,10 @@ int64_t checked_tokens(const VisionGrid& grid, int64_t limit) {
 MropePositions compute_positions(std::span<const int32_t> token_ids,
                                  std::span<const VisionGrid> grids, int32_t image_token_id,
                                  int32_t video_token_id) {
+  if (token_ids.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
+    throw Error("ERR_INVALID_ARGUMENT",
+                "a prompt of " + std::to_string(token_ids.size()) + " tokens has no positions");
+  }
   const auto length = static_cast<int64_t>(token_ids.size());
   MropePositions positions;
   for (auto* axis : {&positions.t, &positions.h, &positions.w}) axis->reserve(token_ids.size());
@@ -94,14 +99,17 @@ MropePositions compute_positions(std::span<const int32_t> token_ids,
     }
     const bool is_video = id == video_token_id;
     const VisionGrid& grid = (is_video ? videos : images).next(static_cast<size_t>(i));
-    const int64_t count = checked_tokens(grid, length - i);
-    const auto run = token_ids.subspan(static_cast<size_t>(i), static_cast<size_t>(count));
-    const auto end =
-        std::find_if(run.begin(), run.end(), [&](int32_t token) { return token != id; });
-    if (end != run.end()) {
-      mismatch("a " + std::string(kind_name(is_video)) + " needs " + std::to_string(count) +
-               " placeholders, the prompt has " + std::to_string(end - run.begin()) + " at token " +
-               std::to_string(i));
+    check_grid(grid);
+    const int64_t count = bounded_tokens(grid, length - i);
+    const auto own =
+        token_ids.subspan(static_cast<size_t>(i), static_cast<size_t>(std::min(count, length - i)));
+    const auto is_pad = [&](int32_t token) { return token == id; };
+    const auto run = std::find_if_not(own.begin(), own.end(), is_pad) - own.begin();
+    if (run < count) {
+      const std::string needed =
+          count > length - i ? "more than " + std::to_string(length - i) : std::to_string(count);
+      mismatch("the prompt has " + std::to_string(run) + " placeholders at token " +
+               std::to_string(i) + ", but a " + grid_text(grid) + " needs " + needed);
     }
     for (int64_t t = 0; t < grid.t; ++t) {
       for (int64_t h = 0; h < grid.h / 2; ++h) {

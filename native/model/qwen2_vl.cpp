@@ -1,47 +1,43 @@
-// Qwen2-VL as a Model: the vision tower and the decoder behind one interface.
+// Qwen2-VL as a Model: the vision tower and the decoder of one checkpoint on one backend.
 
 #include <utility>
 
 #include "model/config_check.h"
 #include "model/language_model.h"
 #include "model/model.h"
+#include "model/rope_table.h"
 #include "model/vision_tower.h"
+#include "model/weight_loader.h"
 
 namespace qvl {
 namespace {
 
-class Qwen2VL final : public Model {
+class Qwen2Vl final : public Model {
  public:
-  Qwen2VL(const ModelConfig& config, const ModelOptions& options, std::shared_ptr<Backend> backend,
-          WeightLoader& loader)
+  Qwen2Vl(const ModelConfig& config, VisionTower tower, DecoderWeights decoder,
+          const std::shared_ptr<Backend>& backend, const ModelOptions& options)
       : config_(config),
-        options_(options),
-        backend_(std::move(backend)),
-        vision_(config.vision,
-                PixelTable::make(config.image_mean, config.image_std, config.rescale_factor),
-                *backend_, loader),
-        language_(config, options, *backend_, loader) {}
+        tower_(std::move(tower)),
+        language_model_(config, std::move(decoder), backend, options) {}
 
   const ModelConfig& config() const override { return config_; }
-  int64_t num_kv_blocks() const override { return options_.num_kv_blocks; }
-  int64_t max_step_tokens() const override { return options_.max_step_tokens; }
-  void trim_kv_cache() override { language_.kv_cache().trim(); }
+  int64_t num_kv_blocks() const override { return language_model_.num_kv_blocks(); }
+  int64_t max_step_tokens() const override { return language_model_.max_step_tokens(); }
+  void trim_kv_cache() override { language_model_.trim_kv_cache(); }
 
   std::unique_ptr<VisionEncoding> begin_vision(VisionItem item) override {
-    return vision_.begin(std::move(item));
+    return std::make_unique<TowerEncoding>(tower_, std::move(item));
   }
 
   std::span<const float> forward(std::span<const StepSequence> sequences,
                                  const std::function<bool()>& should_stop) override {
-    return language_.forward(sequences, should_stop);
+    return language_model_.forward(sequences, should_stop);
   }
 
  private:
   ModelConfig config_;
-  ModelOptions options_;
-  std::shared_ptr<Backend> backend_;  // declared before what uses it, so destroyed after
-  VisionTower vision_;
-  LanguageModel language_;
+  VisionTower tower_;
+  LanguageModel language_model_;
 };
 
 }  // namespace
@@ -52,11 +48,13 @@ std::unique_ptr<Model> load_qwen2_vl(std::shared_ptr<const Checkpoint> checkpoin
                                      const std::function<void(const LoadProgress&)>& progress,
                                      const CancellationFlag* cancellation) {
   check_config(config);
-  check_tensor_names(*checkpoint);
+  check_options(options);
+  check_tensor_names(*checkpoint, config);
   WeightLoader loader(*checkpoint, *backend, options);
-  auto model = std::make_unique<Qwen2VL>(config, options, backend, loader);
+  VisionTower tower = VisionTower::load(config, loader, backend);
+  DecoderWeights decoder = DecoderWeights::load(config, loader);
   loader.run(progress, cancellation);
-  return model;
+  return std::make_unique<Qwen2Vl>(config, std::move(tower), std::move(decoder), backend, options);
 }
 
 }  // namespace qvl

@@ -1,5 +1,6 @@
 #include "model/rope_table.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -27,6 +28,10 @@ std::vector<float> inverse_frequencies(double theta, int64_t dim) {
   return inv_freq;
 }
 
+float attention_scale(int64_t head_dim) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+}
+
 RopeTable mrope_table(std::span<const float> inv_freq, const std::array<int, 3>& sections,
                       std::span<const int32_t> pos_t, std::span<const int32_t> pos_h,
                       std::span<const int32_t> pos_w) {
@@ -46,17 +51,31 @@ RopeTable mrope_table(std::span<const float> inv_freq, const std::array<int, 3>&
 
 RopeTable vision_rope_table(std::span<const float> inv_freq, int64_t grid_t, int64_t grid_h,
                             int64_t grid_w) {
+  // Angles depend on the row or the column alone: [max(h, w), inv_freq.size()].
+  RopeTable axis;
+  for (int64_t position = 0; position < std::max(grid_h, grid_w); ++position) {
+    for (const float frequency : inv_freq) {
+      push_angle(axis, static_cast<float>(position) * frequency);
+    }
+  }
   RopeTable table;
   const auto total = static_cast<size_t>(grid_t * grid_h * grid_w) * 2 * inv_freq.size();
   table.cos.reserve(total);
   table.sin.reserve(total);
+  const auto count = static_cast<std::ptrdiff_t>(inv_freq.size());
+  const auto append = [&](std::vector<float>& to, const std::vector<float>& from,
+                          int64_t position) {
+    to.insert(to.end(), from.begin() + position * count, from.begin() + (position + 1) * count);
+  };
   const int64_t blocks_w = grid_w / 2;
   for (int64_t patch = 0; patch < grid_h * grid_w; ++patch) {
     const int64_t block = patch / 4;
     const int64_t row = block / blocks_w * 2 + patch % 4 / 2;
     const int64_t col = block % blocks_w * 2 + patch % 2;
-    for (const float frequency : inv_freq) push_angle(table, static_cast<float>(row) * frequency);
-    for (const float frequency : inv_freq) push_angle(table, static_cast<float>(col) * frequency);
+    for (const int64_t position : {row, col}) {
+      append(table.cos, axis.cos, position);
+      append(table.sin, axis.sin, position);
+    }
   }
   for (std::vector<float>* values : {&table.cos, &table.sin}) {
     const size_t slice = values->size();

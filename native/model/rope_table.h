@@ -13,6 +13,9 @@ namespace qvl {
 /// float32 as the reference rounds them.
 std::vector<float> inverse_frequencies(double theta, int64_t dim);
 
+/// head_dim^-0.5, as the reference rounds it.
+float attention_scale(int64_t head_dim);
+
 /// cos and sin of a table of angles, [rows, columns] each.
 struct RopeTable {
   std::vector<float> cos, sin;

@@ -16,6 +16,7 @@ class TensorBuffer {
         rows_(rows),
         cols_(cols) {}
 
+  bool empty() const { return buffer_ == nullptr; }
   int64_t rows() const { return rows_; }
   /// All rows.
   Tensor tensor() const { return first_rows(rows_); }
@@ -25,8 +26,6 @@ class TensorBuffer {
   Tensor reshaped(int64_t rows, int64_t cols) const {
     return {buffer_->data(), rows, cols, cols, DType::kF32};
   }
-  /// Gives the memory away.
-  std::unique_ptr<Buffer> release() { return std::move(buffer_); }
 
  private:
   std::unique_ptr<Buffer> buffer_;

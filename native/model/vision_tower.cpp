@@ -1,200 +1,314 @@
 #include "model/vision_tower.h"
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <utility>
 
 #include "common/error.h"
 #include "model/rope_table.h"
-#include "model/tensor_buffer.h"
 
 namespace qvl {
 namespace {
 
 constexpr int64_t kMergedPatches = kMergeSize * kMergeSize;
-/// Rows of the steps whose inner width is a multiple of E: bounds their memory for large images.
-constexpr int64_t kChunkRows = 1024;
+/// Rows of a piece, and the least of a group: enough for a matrix product at full speed.
+constexpr int64_t kPieceRows = 512;
+/// Far above what memory allows; keeps every row index within int32.
+constexpr int64_t kMaxPatches = int64_t{1} << 24;
 
-LinearWeights load_linear(WeightLoader& loader, const std::string& name, int64_t out, int64_t in) {
-  return {loader.matrix({{name + ".weight", out}}, in), loader.vector({{name + ".bias", out}})};
-}
-
-LayerNormWeights load_norm(WeightLoader& loader, const std::string& name, int64_t size) {
-  return {loader.vector({{name + ".weight", size}}), loader.vector({{name + ".bias", size}})};
-}
-
-void check_item(const VisionItem& item) {
-  if (item.frames.empty()) throw Error("ERR_IMAGE_SIZE", "a visual item needs at least one frame");
-  const RgbImage& first = *item.frames.front();
-  constexpr int kMultiple = kPatchSize * kMergeSize;
-  for (const auto& frame : item.frames) {
-    if (frame->width > 0 && frame->height > 0 && frame->width % kMultiple == 0 &&
-        frame->height % kMultiple == 0 && frame->width == first.width &&
-        frame->height == first.height) {
-      continue;
+/// Throws unless the item is made of whole merge blocks and equal frames. Returns its patches.
+int64_t check_item(const VisionItem& item) {
+  const auto refuse = [](const std::string& what) {
+    throw Error("ERR_IMAGE_SIZE", what + ". Prepare images with the model's own preprocessing");
+  };
+  if (item.frames.empty()) refuse("an image or video without frames");
+  constexpr int kSide = kPatchSize * kMergeSize;
+  const RgbImage* first = item.frames.front().get();
+  for (const std::shared_ptr<const RgbImage>& frame : item.frames) {
+    if (frame == nullptr) refuse("a frame is missing");
+    const std::string size = std::to_string(frame->width) + "x" + std::to_string(frame->height);
+    if (frame->width < kSide || frame->height < kSide || frame->width % kSide != 0 ||
+        frame->height % kSide != 0) {
+      refuse("a frame of " + size + " pixels; sides must be multiples of " + std::to_string(kSide));
     }
-    throw Error("ERR_IMAGE_SIZE",
-                "a frame is " + std::to_string(frame->width) + " x " +
-                    std::to_string(frame->height) +
-                    " pixels; all frames need one size, with sides that are multiples of 28",
-                {{"width", frame->width}, {"height", frame->height}});
+    if (frame->width != first->width || frame->height != first->height) {
+      refuse("a video with frames of " + std::to_string(first->width) + "x" +
+             std::to_string(first->height) + " and " + size + " pixels; all must be equal");
+    }
+    const size_t expected =
+        size_t{3} * static_cast<size_t>(frame->width) * static_cast<size_t>(frame->height);
+    if (frame->pixels.size() != expected) {
+      refuse("a frame of " + size + " pixels holds " + std::to_string(frame->pixels.size()) +
+             " bytes, expected " + std::to_string(expected));
+    }
   }
+  // Neither product overflows: sides are int, and a frame's pixels are in memory.
+  const int64_t per_slice = item.grid_h() * item.grid_w();
+  if (item.grid_t() > kMaxPatches / per_slice) {
+    refuse("an image or video of " + std::to_string(item.grid_t()) + " x " +
+           std::to_string(per_slice) + " patches; at most " + std::to_string(kMaxPatches) +
+           " are possible");
+  }
+  return item.grid_t() * per_slice;
+}
+
+/// Full attention within each temporal slice.
+SegmentList temporal_slices(const VisionItem& item) {
+  const int64_t rows = item.grid_h() * item.grid_w();
+  SegmentList segments;
+  for (int64_t t = 0; t <= item.grid_t(); ++t) segments.push_back(static_cast<int32_t>(t * rows));
+  return segments;
+}
+
+LayerNormWeights load_norm(WeightLoader& loader, const std::string& name, int64_t width) {
+  return {loader.vector({{name + ".weight", {width}}}), loader.vector({{name + ".bias", {width}}})};
+}
+
+BiasedLinear load_linear(WeightLoader& loader, const std::string& name, int64_t out, int64_t in) {
+  return {loader.matrix({{name + ".weight", {out, in}}}), loader.vector({{name + ".bias", {out}}})};
+}
+
+LinearOptions with(const BiasedLinear& layer, Activation activation = Activation::kNone) {
+  return {layer.bias.get(), nullptr, activation};
+}
+
+TensorBuffer upload(Backend& backend, const std::vector<float>& values, int64_t rows,
+                    int64_t cols) {
+  TensorBuffer buffer(backend, rows, cols);
+  backend.upload(buffer.tensor().data, values.data(), values.size() * sizeof(float));
+  return buffer;
 }
 
 }  // namespace
 
-VisionTower::VisionTower(const VisionConfig& config, const PixelTable& pixels, Backend& backend,
-                         WeightLoader& loader)
-    : config_(config),
-      pixels_(pixels),
-      backend_(backend),
-      inv_freq_(inverse_frequencies(config.rope_theta, config.head_dim() / 2)) {
+VisionWeights VisionWeights::load(const VisionConfig& config, WeightLoader& loader) {
   const int64_t width = config.embed_dim;
-  weights_.patch_embed = loader.matrix({{"visual.patch_embed.proj.weight", width}}, kPatchValues);
+  const int64_t merged = width * kMergedPatches;
+  VisionWeights weights;
+  weights.patch_embed = loader.matrix(
+      {{"visual.patch_embed.proj.weight", {width, 3, kTemporalPatchSize, kPatchSize, kPatchSize}}});
   for (int64_t i = 0; i < config.depth; ++i) {
     const std::string block = "visual.blocks." + std::to_string(i) + ".";
-    weights_.blocks.push_back({load_norm(loader, block + "norm1", width),
-                               load_norm(loader, block + "norm2", width),
-                               load_linear(loader, block + "attn.qkv", 3 * width, width),
-                               load_linear(loader, block + "attn.proj", width, width),
-                               load_linear(loader, block + "mlp.fc1", config.mlp_dim, width),
-                               load_linear(loader, block + "mlp.fc2", width, config.mlp_dim)});
+    weights.blocks.push_back({
+        load_norm(loader, block + "norm1", width),
+        load_norm(loader, block + "norm2", width),
+        load_linear(loader, block + "attn.qkv", 3 * width, width),
+        load_linear(loader, block + "attn.proj", width, width),
+        load_linear(loader, block + "mlp.fc1", config.mlp_dim, width),
+        load_linear(loader, block + "mlp.fc2", width, config.mlp_dim),
+    });
   }
-  const int64_t merged = kMergedPatches * width;
-  weights_.merger_norm = load_norm(loader, "visual.merger.ln_q", width);
-  weights_.merger_fc1 = load_linear(loader, "visual.merger.mlp.0", merged, merged);
-  weights_.merger_fc2 = load_linear(loader, "visual.merger.mlp.2", config.out_dim, merged);
+  weights.merger_norm = load_norm(loader, "visual.merger.ln_q", width);
+  weights.merger_fc1 = load_linear(loader, "visual.merger.mlp.0", merged, merged);
+  weights.merger_fc2 = load_linear(loader, "visual.merger.mlp.2", config.out_dim, merged);
+  return weights;
 }
 
-/// The pieces: patch embedding, one a block, merger.
-class TowerEncoding final : public VisionEncoding {
- public:
-  TowerEncoding(const VisionTower& tower, VisionItem item)
-      : tower_(tower), backend_(tower.backend_), item_(std::move(item)) {
-    check_item(item_);
-    const int64_t slice = item_.grid_h() * item_.grid_w();
-    // Patches attend to each other inside one temporal slice only.
-    for (int64_t t = 0; t <= item_.grid_t(); ++t) {
-      cu_seqlens_.push_back(static_cast<int32_t>(t * slice));
+VisionTower VisionTower::load(const ModelConfig& config, WeightLoader& loader,
+                              std::shared_ptr<Backend> backend) {
+  const VisionConfig& vision = config.vision;
+  return {vision, PixelTable::make(config.image_mean, config.image_std, config.rescale_factor),
+          VisionWeights::load(vision, loader),
+          inverse_frequencies(static_cast<double>(vision.rope_theta), vision.head_dim() / 2),
+          std::move(backend)};
+}
+
+TowerEncoding::TowerEncoding(const VisionTower& tower, VisionItem item, double work_per_advance)
+    : tower_(tower),
+      backend_(*tower.backend),
+      item_(std::move(item)),
+      work_per_advance_(work_per_advance),
+      num_patches_(check_item(item_)),
+      groups_(make_groups(temporal_slices(item_))) {
+  plan();
+}
+
+// ---- planning ----
+
+std::vector<TowerEncoding::Group> TowerEncoding::make_groups(const SegmentList& segments) const {
+  std::vector<Group> groups;
+  for (size_t i = 0; i + 1 < segments.size(); ++i) {
+    const int32_t rows = segments[i + 1] - segments[i];
+    if (groups.empty() || groups.back().num_rows + rows > kPieceRows) {
+      groups.push_back({segments[i], 0, {0}});
     }
-    num_patches_ = item_.num_patches();
+    Group& group = groups.back();
+    group.num_rows += rows;
+    group.cu_seqlens.push_back(static_cast<int32_t>(group.num_rows));
+    group.squared_rows += static_cast<double>(rows) * rows;
   }
+  return groups;
+}
 
-  bool advance() override {
-    const int64_t depth = tower_.config_.depth;
-    if (next_piece_ == 0) {
-      embed_patches();
-    } else if (next_piece_ <= depth) {
-      run_block(tower_.weights_.blocks[static_cast<size_t>(next_piece_ - 1)], cu_seqlens_);
-    } else {
-      merge();
+void TowerEncoding::plan_rows(Stage stage, int64_t block, int64_t first_row, int64_t num_rows,
+                              const Group* group, double work_per_row) {
+  for (int64_t done = 0; done < num_rows; done += kPieceRows) {
+    const int64_t count = std::min(kPieceRows, num_rows - done);
+    pieces_.push_back({stage, block, first_row + done, count, 0, 0, group,
+                       work_per_row * static_cast<double>(count)});
+  }
+}
+
+void TowerEncoding::plan_block(int64_t block, const std::vector<Group>& groups) {
+  const VisionConfig& config = tower_.config;
+  const auto width = static_cast<double>(config.embed_dim);
+  for (const Group& group : groups) {
+    plan_rows(Stage::kProject, block, group.first_row, group.num_rows, &group, 6 * width * width);
+    const double work_per_head = 4 * group.squared_rows * static_cast<double>(config.head_dim());
+    const auto heads_at_once = static_cast<int64_t>(
+        std::clamp(kVisionAdvanceWork / work_per_head, 1.0, static_cast<double>(config.num_heads)));
+    for (int64_t head = 0; head < config.num_heads; head += heads_at_once) {
+      const int64_t count = std::min(heads_at_once, config.num_heads - head);
+      pieces_.push_back({Stage::kAttend, block, group.first_row, group.num_rows, head, count,
+                         &group, work_per_head * static_cast<double>(count)});
     }
-    return next_piece_++ == depth + 1;
+    plan_rows(Stage::kFinish, block, group.first_row, group.num_rows, &group,
+              2 * width * (width + 2 * static_cast<double>(config.mlp_dim)));
   }
+}
 
-  VisionEmbedding take_result() override { return std::move(result_); }
+void TowerEncoding::plan() {
+  const VisionConfig& config = tower_.config;
+  const auto width = static_cast<double>(config.embed_dim);
+  plan_rows(Stage::kEmbed, 0, 0, num_patches_, nullptr, 2 * width * kPatchValues);
+  // The one place that says which segments a block has.
+  for (int64_t block = 0; block < config.depth; ++block) plan_block(block, groups_);
+  plan_rows(Stage::kMerge, 0, 0, num_patches_, nullptr,
+            2 * width * (kMergedPatches * width + static_cast<double>(config.out_dim)));
+}
 
- private:
-  void embed_patches() {
-    const int64_t width = tower_.config_.embed_dim;
-    hidden_ = TensorBuffer(backend_, num_patches_, width);
-    normed_ = TensorBuffer(backend_, num_patches_, width);
-    qkv_ = TensorBuffer(backend_, num_patches_, 3 * width);
-    upload_rope_table();
+void TowerEncoding::allocate() {
+  const VisionConfig& config = tower_.config;
+  const int64_t width = config.embed_dim;
+  int64_t group_rows = 0;
+  for (const Group& group : groups_) group_rows = std::max(group_rows, group.num_rows);
+  const int64_t piece_rows = std::min(kPieceRows, num_patches_);
+  hidden_ = TensorBuffer(backend_, num_patches_, width);
+  qkv_ = TensorBuffer(backend_, group_rows, 3 * width);
+  attended_ = TensorBuffer(backend_, group_rows, width);
+  narrow_ = TensorBuffer(backend_, piece_rows, std::max<int64_t>(width, kPatchValues));
+  wide_ = TensorBuffer(backend_, piece_rows, std::max(config.mlp_dim, width));
+  patches_.resize(static_cast<size_t>(piece_rows * kPatchValues));
+  const RopeTable table =
+      vision_rope_table(tower_.inv_freq, item_.grid_t(), item_.grid_h(), item_.grid_w());
+  cos_ = upload(backend_, table.cos, num_patches_, config.head_dim() / 2);
+  sin_ = upload(backend_, table.sin, num_patches_, config.head_dim() / 2);
+  const int64_t tokens = num_patches_ / kMergedPatches;
+  const size_t bytes = static_cast<size_t>(tokens) * static_cast<size_t>(config.out_dim);
+  result_.buffer = backend_.allocate(bytes * sizeof(float));
+  result_.rows = {result_.buffer->data(), tokens, config.out_dim, config.out_dim};
+}
 
-    const int64_t chunk = std::min(kChunkRows, num_patches_);
-    const TensorBuffer patches(backend_, chunk, kPatchValues);
-    std::vector<float> staging(static_cast<size_t>(chunk * kPatchValues));
-    for_chunks([&](int64_t first, int64_t count) {
-      extract_patches(item_, tower_.pixels_, first, count, staging.data());
-      const Tensor rows = patches.first_rows(count);
-      backend_.upload(rows.data, staging.data(),
-                      static_cast<size_t>(count * kPatchValues) * sizeof(float));
-      backend_.linear(hidden_.tensor().slice(first, count), rows, *tower_.weights_.patch_embed, {});
-    });
-    item_.frames.clear();  // the pixels are in `hidden_` now
+// ---- execution ----
+
+bool TowerEncoding::advance() {
+  if (next_piece_ == 0) allocate();
+  for (double work = 0; next_piece_ < num_pieces();) {
+    const Piece& piece = pieces_[static_cast<size_t>(next_piece_)];
+    run(piece);
+    ++next_piece_;
+    work += piece.work;
+    if (work >= work_per_advance_) break;
   }
-
-  void upload_rope_table() {
-    const RopeTable table =
-        vision_rope_table(tower_.inv_freq_, item_.grid_t(), item_.grid_h(), item_.grid_w());
-    const int64_t angles = tower_.config_.head_dim() / 2;
-    cos_ = TensorBuffer(backend_, num_patches_, angles);
-    sin_ = TensorBuffer(backend_, num_patches_, angles);
-    backend_.upload(cos_.tensor().data, table.cos.data(), table.cos.size() * sizeof(float));
-    backend_.upload(sin_.tensor().data, table.sin.data(), table.sin.size() * sizeof(float));
+  if (next_piece_ < num_pieces()) return false;
+  for (TensorBuffer* buffer : {&hidden_, &qkv_, &attended_, &narrow_, &wide_, &cos_, &sin_}) {
+    *buffer = TensorBuffer();
   }
+  return true;
+}
 
-  // x = x + attention(norm1(x));  x = x + fc2(quick_gelu(fc1(norm2(x))))
-  // `cu_seqlens` is a parameter: a windowed block would only bring another list.
-  void run_block(const VisionBlockWeights& block, std::span<const int32_t> cu_seqlens) {
-    const VisionConfig& config = tower_.config_;
-    const int64_t width = config.embed_dim;
-    const Tensor hidden = hidden_.tensor();
-    const Tensor normed = normed_.tensor();
-    const Tensor qkv = qkv_.tensor();
-    backend_.layer_norm(normed, hidden, *block.norm1.weight, *block.norm1.bias, config.norm_eps);
-    backend_.linear(qkv, normed, *block.qkv.weight, {.bias = block.qkv.bias.get()});
-    backend_.rope(qkv.columns(0, 2 * width), config.head_dim(), cos_.tensor(), sin_.tensor());
-    const float scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim()));
-    backend_.segment_attention(normed, qkv.columns(0, width), qkv.columns(width, width),
-                               qkv.columns(2 * width, width), config.head_dim(), cu_seqlens, scale);
-    backend_.linear(hidden, normed, *block.proj.weight,
-                    {.bias = block.proj.bias.get(), .residual = &hidden});
-
-    const TensorBuffer inner(backend_, std::min(kChunkRows, num_patches_), config.mlp_dim);
-    for_chunks([&](int64_t first, int64_t count) {
-      const Tensor x = hidden.slice(first, count);
-      const Tensor y = normed.slice(first, count);
-      backend_.layer_norm(y, x, *block.norm2.weight, *block.norm2.bias, config.norm_eps);
-      backend_.linear(inner.first_rows(count), y, *block.fc1.weight,
-                      {.bias = block.fc1.bias.get(), .activation = Activation::kQuickGelu});
-      backend_.linear(x, inner.first_rows(count), *block.fc2.weight,
-                      {.bias = block.fc2.bias.get(), .residual = &x});
-    });
+VisionEmbedding TowerEncoding::take_result() {
+  if (next_piece_ < num_pieces()) {
+    throw Error("ERR_INTERNAL", "the result of a vision encode was asked for before its end");
   }
+  return std::exchange(result_, {});
+}
 
-  // Four consecutive patches, normalised one by one, are one row: [P, E] -> [P / 4, 4 E].
-  void merge() {
-    const VisionWeights& weights = tower_.weights_;
-    const int64_t merged_width = kMergedPatches * tower_.config_.embed_dim;
-    const int64_t tokens = num_patches_ / kMergedPatches;
-    backend_.layer_norm(normed_.tensor(), hidden_.tensor(), *weights.merger_norm.weight,
-                        *weights.merger_norm.bias, tower_.config_.norm_eps);
-    const Tensor inner = qkv_.reshaped(tokens, merged_width);
-    backend_.linear(inner, normed_.reshaped(tokens, merged_width), *weights.merger_fc1.weight,
-                    {.bias = weights.merger_fc1.bias.get(), .activation = Activation::kGelu});
-    TensorBuffer out(backend_, tokens, tower_.config_.out_dim);
-    backend_.linear(out.tensor(), inner, *weights.merger_fc2.weight,
-                    {.bias = weights.merger_fc2.bias.get()});
-    result_.rows = out.tensor();
-    result_.buffer = out.release();
-    for (TensorBuffer* buffer : {&hidden_, &normed_, &qkv_, &cos_, &sin_}) *buffer = TensorBuffer();
+void TowerEncoding::run(const Piece& piece) {
+  switch (piece.stage) {
+    case Stage::kEmbed:
+      return embed_patches(piece);
+    case Stage::kProject:
+      return project_qkv(piece);
+    case Stage::kAttend:
+      return attend(piece);
+    case Stage::kFinish:
+      return finish_block(piece);
+    case Stage::kMerge:
+      return merge(piece);
   }
+}
 
-  template <typename Body>
-  void for_chunks(const Body& body) const {
-    for (int64_t first = 0; first < num_patches_; first += kChunkRows) {
-      body(first, std::min(kChunkRows, num_patches_ - first));
-    }
-  }
+void TowerEncoding::embed_patches(const Piece& piece) {
+  extract_patches(item_, tower_.pixels, piece.first_row, piece.num_rows, patches_.data());
+  const Tensor patches = narrow_.reshaped(piece.num_rows, kPatchValues);
+  backend_.upload(patches.data, patches_.data(),
+                  static_cast<size_t>(piece.num_rows * kPatchValues) * sizeof(float));
+  backend_.linear(hidden().slice(piece.first_row, piece.num_rows), patches,
+                  *tower_.weights.patch_embed, {});
+  if (piece.first_row + piece.num_rows == num_patches_)
+    item_.frames.clear();  // not needed any more
+}
 
-  const VisionTower& tower_;
-  Backend& backend_;
-  VisionItem item_;
-  int64_t num_patches_ = 0;
-  std::vector<int32_t> cu_seqlens_;
-  int64_t next_piece_ = 0;
-  TensorBuffer hidden_;     // [P, E]
-  TensorBuffer normed_;     // [P, E]
-  TensorBuffer qkv_;        // [P, 3 E]
-  TensorBuffer cos_, sin_;  // [P, D / 2]
-  VisionEmbedding result_;
-};
+void TowerEncoding::project_qkv(const Piece& piece) {
+  const VisionConfig& config = tower_.config;
+  const VisionBlockWeights& block = tower_.weights.blocks[static_cast<size_t>(piece.block)];
+  const int64_t width = config.embed_dim;
+  const Tensor normed = narrow_.reshaped(piece.num_rows, width);
+  backend_.layer_norm(normed, hidden().slice(piece.first_row, piece.num_rows), *block.norm1.weight,
+                      *block.norm1.bias, config.norm_eps);
+  const Tensor qkv = qkv_.reshaped(piece.group->num_rows, 3 * width)
+                         .slice(piece.first_row - piece.group->first_row, piece.num_rows);
+  backend_.linear(qkv, normed, *block.qkv.weight, with(block.qkv));
+  backend_.rope(qkv.columns(0, 2 * width), config.head_dim(),
+                cos_.tensor().slice(piece.first_row, piece.num_rows),
+                sin_.tensor().slice(piece.first_row, piece.num_rows));
+}
 
-std::unique_ptr<VisionEncoding> VisionTower::begin(VisionItem item) const {
-  return std::make_unique<TowerEncoding>(*this, std::move(item));
+void TowerEncoding::attend(const Piece& piece) {
+  const VisionConfig& config = tower_.config;
+  const int64_t width = config.embed_dim;
+  const int64_t head_dim = config.head_dim();
+  const Tensor qkv = qkv_.reshaped(piece.num_rows, 3 * width);
+  const auto heads_of = [&](const Tensor& tensor, int64_t first_column) {
+    return tensor.columns(first_column + piece.first_head * head_dim, piece.num_heads * head_dim);
+  };
+  backend_.segment_attention(heads_of(attended_.reshaped(piece.num_rows, width), 0),
+                             heads_of(qkv, 0), heads_of(qkv, width), heads_of(qkv, 2 * width),
+                             head_dim, piece.group->cu_seqlens, attention_scale(head_dim));
+}
+
+void TowerEncoding::finish_block(const Piece& piece) {
+  const VisionConfig& config = tower_.config;
+  const VisionBlockWeights& block = tower_.weights.blocks[static_cast<size_t>(piece.block)];
+  const int64_t width = config.embed_dim;
+  const Tensor x = hidden().slice(piece.first_row, piece.num_rows);
+  const Tensor attended = attended_.reshaped(piece.group->num_rows, width)
+                              .slice(piece.first_row - piece.group->first_row, piece.num_rows);
+  backend_.linear(x, attended, *block.proj.weight, {block.proj.bias.get(), &x});
+
+  const Tensor normed = narrow_.reshaped(piece.num_rows, width);
+  const Tensor inner = wide_.reshaped(piece.num_rows, config.mlp_dim);
+  backend_.layer_norm(normed, x, *block.norm2.weight, *block.norm2.bias, config.norm_eps);
+  backend_.linear(inner, normed, *block.fc1.weight, with(block.fc1, Activation::kQuickGelu));
+  backend_.linear(x, inner, *block.fc2.weight, {block.fc2.bias.get(), &x});
+}
+
+void TowerEncoding::merge(const Piece& piece) {
+  const VisionConfig& config = tower_.config;
+  const VisionWeights& weights = tower_.weights;
+  const int64_t width = config.embed_dim;
+  backend_.layer_norm(narrow_.reshaped(piece.num_rows, width),
+                      hidden().slice(piece.first_row, piece.num_rows), *weights.merger_norm.weight,
+                      *weights.merger_norm.bias, config.norm_eps);
+  // Four consecutive rows are one row of the merged matrix.
+  const int64_t tokens = piece.num_rows / kMergedPatches;
+  const Tensor merged = narrow_.reshaped(tokens, kMergedPatches * width);
+  const Tensor inner = wide_.reshaped(tokens, kMergedPatches * width);
+  backend_.linear(inner, merged, *weights.merger_fc1.weight,
+                  with(weights.merger_fc1, Activation::kGelu));
+  backend_.linear(result_.rows.slice(piece.first_row / kMergedPatches, tokens), inner,
+                  *weights.merger_fc2.weight, with(weights.merger_fc2));
 }
 
 }  // namespace qvl

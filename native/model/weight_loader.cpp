@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <mutex>
-#include <string_view>
 
 #include "common/error.h"
 
@@ -11,6 +10,11 @@ namespace {
 
 /// What one thread stages at a time.
 constexpr uint64_t kStagingBytes = uint64_t{4} << 20;
+
+constexpr std::string_view kVisual = "visual.";
+constexpr std::string_view kModel = "model.";
+constexpr std::string_view kNewerVisual = "model.visual.";
+constexpr std::string_view kNewerModel = "model.language_model.";
 
 std::string shape_text(const std::vector<int64_t>& shape) {
   std::string text = "[";
@@ -22,75 +26,76 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 /// The name that transformers writes since 4.52 for a published one.
 std::string newer_name(std::string_view published) {
-  if (published.starts_with("visual.")) return "model." + std::string(published);
-  if (published.starts_with("model.")) {
-    return "model.language_model." +
-           std::string(published.substr(std::string_view("model.").size()));
+  if (published.starts_with(kVisual)) return std::string(kModel).append(published);
+  if (published.starts_with(kModel)) {
+    return std::string(kNewerModel).append(published.substr(kModel.size()));
   }
   return std::string(published);
 }
 
-DType read_dtype(const TensorEntry& tensor, const Checkpoint& checkpoint) {
+}  // namespace
+
+std::string published_name(std::string_view name) {
+  if (name.starts_with(kNewerVisual)) return std::string(name.substr(kModel.size()));
+  if (name.starts_with(kNewerModel)) {
+    return std::string(kModel).append(name.substr(kNewerModel.size()));
+  }
+  return std::string(name);
+}
+
+std::string WeightLoader::file_of(const TensorEntry& tensor) const {
+  return checkpoint_.files()[static_cast<size_t>(tensor.file)];
+}
+
+DType WeightLoader::dtype_of(const TensorEntry& tensor) const {
   if (tensor.dtype == "BF16") return DType::kBF16;
   if (tensor.dtype == "F16") return DType::kF16;
   if (tensor.dtype == "F32") return DType::kF32;
-  throw Error(
-      "ERR_CHECKPOINT_DTYPE",
-      "tensor " + tensor.name + " is stored as " + tensor.dtype +
-          "; weights must be BF16, F16 or F32: convert the checkpoint",
-      {{"tensor", tensor.name}, {"file", checkpoint.files()[static_cast<size_t>(tensor.file)]}});
+  throw Error("ERR_CHECKPOINT_DTYPE",
+              "tensor " + tensor.name + " is stored as " + tensor.dtype +
+                  "; weights must be BF16, F16 or F32: convert the checkpoint",
+              {{"tensor", tensor.name}, {"file", file_of(tensor)}});
 }
 
-void check_shape(const TensorEntry& tensor, int64_t rows, int64_t cols,
-                 const Checkpoint& checkpoint) {
-  int64_t found_cols = 1;
-  for (size_t i = 1; i < tensor.shape.size(); ++i)
-    found_cols *= tensor.shape[i];  // checked on open
-  if (!tensor.shape.empty() && tensor.shape[0] == rows && found_cols == cols) return;
-  const std::string expected =
-      cols == 1 ? shape_text({rows}) : shape_text({rows, cols}) + " (later dimensions multiplied)";
-  throw Error(
-      "ERR_CHECKPOINT_SHAPE",
-      "tensor " + tensor.name + " has shape " + shape_text(tensor.shape) +
-          "; config.json asks for " + expected +
-          ": the weights and the configuration belong to different models",
-      {{"tensor", tensor.name}, {"file", checkpoint.files()[static_cast<size_t>(tensor.file)]}});
-}
-
-}  // namespace
-
-const TensorEntry& WeightLoader::find(const std::string& published_name) const {
-  const std::string newer = newer_name(published_name);
-  const TensorEntry* tensor = checkpoint_.find(published_name);
-  if (newer != published_name) {
-    const TensorEntry* other = checkpoint_.find(newer);
-    if (tensor != nullptr && other != nullptr) {
-      throw Error("ERR_CHECKPOINT_DUPLICATE_TENSOR",
-                  "the checkpoint holds one tensor under two names, " + published_name + " and " +
-                      newer + ": remove one of them",
-                  {{"tensor", published_name}});
-    }
-    if (tensor == nullptr) tensor = other;
+const TensorEntry& WeightLoader::find(const TensorPart& part) const {
+  const std::string newer = newer_name(part.name);
+  const TensorEntry* tensor = checkpoint_.find(part.name);
+  const TensorEntry* other = newer == part.name ? nullptr : checkpoint_.find(newer);
+  if (tensor != nullptr && other != nullptr) {
+    throw Error("ERR_CHECKPOINT_DUPLICATE_TENSOR",
+                "the checkpoint holds one tensor under two names, " + part.name + " and " + newer +
+                    ": remove one of them",
+                {{"tensor", part.name}, {"file", file_of(*other)}});
   }
-  if (tensor != nullptr) return *tensor;
-  throw Error("ERR_CHECKPOINT_MISSING_TENSOR",
-              "tensor " + published_name + (newer == published_name ? "" : " (or " + newer + ")") +
-                  " is in none of the " + std::to_string(checkpoint_.files().size()) +
-                  " weight files: download the checkpoint again, all of its shards",
-              {{"tensor", published_name}});
+  if (tensor == nullptr) tensor = other;
+  if (tensor == nullptr) {
+    throw Error("ERR_CHECKPOINT_MISSING_TENSOR",
+                "tensor " + part.name + (newer == part.name ? "" : " (or " + newer + ")") +
+                    " is in none of the " + std::to_string(checkpoint_.files().size()) +
+                    " weight files: download the checkpoint again, all of its shards",
+                {{"tensor", part.name}});
+  }
+  if (tensor->shape != part.shape) {
+    throw Error("ERR_CHECKPOINT_SHAPE",
+                "tensor " + tensor->name + " has shape " + shape_text(tensor->shape) +
+                    ", config.json asks for " + shape_text(part.shape) +
+                    ": the weights and the configuration belong to different models",
+                {{"tensor", tensor->name}, {"file", file_of(*tensor)}});
+  }
+  return *tensor;
 }
 
-std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<MatrixPart>& parts, int64_t cols,
-                                             int segments) {
-  WeightSpec spec{0, cols, DType::kF32, segments};
+std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& parts, int segments) {
+  WeightSpec spec{0, 0, DType::kF32, segments};
   std::vector<const TensorEntry*> tensors;
-  for (const MatrixPart& part : parts) {
-    const TensorEntry& tensor = find(part.name);
-    check_shape(tensor, part.rows, cols, checkpoint_);
-    const DType dtype = read_dtype(tensor, checkpoint_);
+  for (const TensorPart& part : parts) {
+    const TensorEntry& tensor = find(part);
+    const DType dtype = dtype_of(tensor);
     // Parts of different types become F32, which holds them all exactly.
     spec.dtype = tensors.empty() || spec.dtype == dtype ? dtype : DType::kF32;
-    spec.out_features += part.rows;
+    spec.out_features += part.shape[0];
+    spec.in_features = 1;
+    for (size_t i = 1; i < part.shape.size(); ++i) spec.in_features *= part.shape[i];
     tensors.push_back(&tensor);
   }
   if (options_.convert_weights) spec.dtype = options_.weight_dtype;
@@ -100,60 +105,60 @@ std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<MatrixPart>& part
 }
 
 void WeightLoader::add_jobs(Weight& weight, const std::vector<const TensorEntry*>& tensors) {
-  const int64_t cols = weight.spec().in_features;
+  constexpr int64_t kAlignment = Backend::kWeightRowAlignment;
   int64_t row = 0;
-  // A new group may begin where no panel is shared with the one before.
-  bool begin_group = true;
   for (const TensorEntry* tensor : tensors) {
-    const DType dtype = read_dtype(*tensor, checkpoint_);
-    const uint64_t row_bytes = static_cast<uint64_t>(cols) * dtype_size(dtype);
-    const int64_t alignment = Backend::kWeightRowAlignment;
-    const int64_t staged_rows =
-        std::max<int64_t>(static_cast<int64_t>(kStagingBytes / row_bytes), 1);
-    const int64_t step = (staged_rows + alignment - 1) / alignment * alignment;
+    const DType dtype = dtype_of(*tensor);
+    const uint64_t row_bytes = static_cast<uint64_t>(weight.spec().in_features) * dtype_size(dtype);
+    const auto staged_rows = static_cast<int64_t>(kStagingBytes / row_bytes);
+    const int64_t step = std::max(staged_rows / kAlignment, int64_t{1}) * kAlignment;
     for (int64_t done = 0; done < tensor->shape[0];) {
-      // End at a panel's border, so that the next job can be another thread's.
-      const int64_t border = (row + step) / alignment * alignment;
+      // Where no panel is shared with the job before, another thread may take over. Jobs end at
+      // panels' borders, except at the end of a tensor.
+      if (row % kAlignment == 0) groups_.emplace_back();
+      const int64_t border = (row + step) / kAlignment * kAlignment;
       const int64_t count = std::min(border - row, tensor->shape[0] - done);
-      if (begin_group) groups_.emplace_back();
       groups_.back().push_back({&weight, tensor, dtype, done, row, count, row_bytes});
-      matrix_bytes_ += static_cast<uint64_t>(count) * row_bytes;
+      matrix_bytes_ += groups_.back().back().size_bytes();
       done += count;
       row += count;
-      begin_group = row % alignment == 0;
     }
   }
 }
 
-std::unique_ptr<Buffer> WeightLoader::vector(const std::vector<MatrixPart>& parts) {
+std::unique_ptr<Buffer> WeightLoader::vector(const std::vector<TensorPart>& parts) {
   int64_t size = 0;
-  for (const MatrixPart& part : parts) size += part.rows;
+  std::vector<const TensorEntry*> tensors;
+  for (const TensorPart& part : parts) {
+    tensors.push_back(&find(part));
+    size += part.shape[0];
+  }
   std::unique_ptr<Buffer> buffer = backend_.allocate(static_cast<size_t>(size) * sizeof(float));
   auto* values = static_cast<float*>(buffer->data());
-  for (const MatrixPart& part : parts) {
-    const TensorEntry& tensor = find(part.name);
-    check_shape(tensor, part.rows, 1, checkpoint_);
-    const DType dtype = read_dtype(tensor, checkpoint_);
-    std::vector<unsigned char> bytes(static_cast<size_t>(part.rows) * dtype_size(dtype));
-    checkpoint_.read(tensor, 0, bytes.size(), bytes.data());
+  for (const TensorEntry* tensor : tensors) {
+    const DType dtype = dtype_of(*tensor);
+    const int64_t count = tensor->shape[0];
+    std::vector<unsigned char> bytes(static_cast<size_t>(count) * dtype_size(dtype));
+    checkpoint_.read(*tensor, 0, bytes.size(), bytes.data());
     vector_bytes_ += bytes.size();
     // The backend widens: a matrix of one row, looked up like an embedding.
-    const std::unique_ptr<Weight> row = backend_.create_weight({1, part.rows, dtype, 1});
+    const std::unique_ptr<Weight> row = backend_.create_weight({1, count, dtype, 1});
     backend_.write_weight(*row, 0, 1, bytes.data(), dtype);
     const int32_t first_row = 0;
-    backend_.embed({values, 1, part.rows, part.rows, DType::kF32}, *row, {&first_row, 1});
-    values += part.rows;
+    backend_.embed({values, 1, count, count}, *row, {&first_row, 1});
+    values += count;
   }
   return buffer;
 }
 
 void WeightLoader::run_group(const std::vector<Job>& group) const {
-  std::vector<unsigned char> staging;
+  uint64_t largest = 0;
+  for (const Job& job : group) largest = std::max(largest, job.size_bytes());
+  const auto staging = std::make_unique_for_overwrite<unsigned char[]>(largest);
   for (const Job& job : group) {
-    staging.resize(static_cast<size_t>(job.num_rows) * job.row_bytes);
     checkpoint_.read(*job.tensor, static_cast<uint64_t>(job.first_source_row) * job.row_bytes,
-                     staging.size(), staging.data());
-    backend_.write_weight(*job.weight, job.first_row, job.num_rows, staging.data(), job.dtype);
+                     job.size_bytes(), staging.get());
+    backend_.write_weight(*job.weight, job.first_row, job.num_rows, staging.get(), job.dtype);
   }
 }
 
@@ -167,9 +172,7 @@ void WeightLoader::run(const std::function<void(const LoadProgress&)>& progress,
     const std::vector<Job>& group = groups_[static_cast<size_t>(index)];
     run_group(group);
     std::lock_guard lock(mutex);
-    for (const Job& job : group) {
-      state.loaded_bytes += static_cast<uint64_t>(job.num_rows) * job.row_bytes;
-    }
+    for (const Job& job : group) state.loaded_bytes += job.size_bytes();
     if (progress) progress(state);
   });
   groups_.clear();

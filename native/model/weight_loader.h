@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/backend.h"
@@ -15,30 +16,34 @@
 
 namespace qvl {
 
-/// One tensor of a (stacked) matrix: its published name and the rows it must have.
-struct MatrixPart {
+/// The published name ("visual.", "model.") of a tensor under either naming scheme.
+std::string published_name(std::string_view name);
+
+/// A tensor the model needs: its published name and its shape.
+struct TensorPart {
   std::string name;
-  int64_t rows = 0;
+  std::vector<int64_t> shape;
 };
 
 class WeightLoader {
  public:
+  /// All three must outlive the loader.
   WeightLoader(const Checkpoint& checkpoint, Backend& backend, const ModelOptions& options)
       : checkpoint_(checkpoint), backend_(backend), options_(options) {}
 
-  /// The matrix of the parts' rows on top of each other, [sum of rows, cols]. Its values are there
-  /// after run(). A tensor may have more than two dimensions; those after the first count as cols.
-  /// `segments`: see WeightSpec. Throws Error(ERR_CHECKPOINT_*).
-  std::unique_ptr<Weight> matrix(const std::vector<MatrixPart>& parts, int64_t cols,
-                                 int segments = 1);
-  /// The vectors end to end as F32; read at once.
-  std::unique_ptr<Buffer> vector(const std::vector<MatrixPart>& parts);
+  /// The matrix of the parts' rows on top of each other; a part's dimensions after the first are
+  /// its columns. Its values are there after run(). `segments`: see WeightSpec.
+  /// Throws Error(ERR_CHECKPOINT_*).
+  std::unique_ptr<Weight> matrix(const std::vector<TensorPart>& parts, int segments = 1);
+  /// The one-dimensional parts end to end as F32; read at once.
+  std::unique_ptr<Buffer> vector(const std::vector<TensorPart>& parts);
 
   /// Reads all matrices asked for. Throws Cancelled, Error.
   void run(const std::function<void(const LoadProgress&)>& progress,
            const CancellationFlag* cancellation);
 
  private:
+  /// Rows of one tensor that go to consecutive rows of a weight.
   struct Job {
     Weight* weight;
     const TensorEntry* tensor;
@@ -47,9 +52,13 @@ class WeightLoader {
     int64_t first_row;  // of the weight
     int64_t num_rows;
     uint64_t row_bytes;
+
+    uint64_t size_bytes() const { return static_cast<uint64_t>(num_rows) * row_bytes; }
   };
 
-  const TensorEntry& find(const std::string& published_name) const;
+  const TensorEntry& find(const TensorPart& part) const;
+  std::string file_of(const TensorEntry& tensor) const;
+  DType dtype_of(const TensorEntry& tensor) const;
   void add_jobs(Weight& weight, const std::vector<const TensorEntry*>& tensors);
   void run_group(const std::vector<Job>& group) const;
 
