@@ -1,5 +1,6 @@
 #include "model/config_check.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <string_view>
@@ -38,6 +39,11 @@ void check_divides(const char* whole_key, int64_t whole, const char* part_key, i
 void check_number(const char* key, double value, bool valid) {
   if (valid && std::isfinite(value)) return;
   refuse(std::string(key) + " is " + std::to_string(value) + ", expected a positive number");
+}
+
+void check_finite(const char* key, double value) {
+  if (std::isfinite(value)) return;
+  refuse(std::string(key) + " is " + std::to_string(value) + ", expected a finite number");
 }
 
 void check_token_id(const char* key, int32_t id, int64_t vocab_size) {
@@ -95,23 +101,27 @@ void check_vision(const ModelConfig& config) {
            " differs from hidden_size " + std::to_string(config.hidden_size) +
            " of the language model");
   }
+  for (const double value : config.image_std) check_number("image_std", value, value > 0.0);
+  for (const double value : config.image_mean) check_finite("image_mean", value);
+  check_finite("rescale_factor", config.rescale_factor);
   check_number("the vision norms' epsilon", static_cast<double>(vision.norm_eps),
                vision.norm_eps > 0.0f);
   check_number("the vision rope theta", static_cast<double>(vision.rope_theta),
                vision.rope_theta > 0.0f);
 }
 
-/// i of a name "<prefix>i.<rest>", or -1.
+/// i of a name "<prefix>i.<rest>", or -1. Saturates.
 int64_t layer_index(std::string_view name, std::string_view prefix) {
   if (!name.starts_with(prefix)) return -1;
+  name.remove_prefix(prefix.size());
+  const size_t end = name.find('.');
+  if (end == 0 || end == std::string_view::npos) return -1;
   int64_t index = 0;
-  size_t digits = 0;
-  for (name.remove_prefix(prefix.size()); digits < name.size(); ++digits) {
-    const char c = name[digits];
-    if (c < '0' || c > '9' || digits > 9) break;
-    index = index * 10 + (c - '0');
+  for (const char c : name.substr(0, end)) {
+    if (c < '0' || c > '9') return -1;
+    index = std::min(index * 10 + (c - '0'), kMaxLayers);
   }
-  return digits > 0 && digits < name.size() && name[digits] == '.' ? index : -1;
+  return index;
 }
 
 }  // namespace
