@@ -57,10 +57,10 @@ void attention(const AttentionArgs& args, int64_t first_row, int64_t last_row, f
 
       float weights[kBlockTokens];
       for (int64_t i = 0; i < count; ++i) {
-        const int64_t panel = i / kPanelWidth * dim * kPanelWidth + i % kPanelWidth;
+        const int64_t panel = i / kTileWidth * dim * kTileWidth + i % kTileWidth;
         float score = 0.0f;
         for (int64_t d = 0; d < dim; ++d) {
-          score = std::fma(q[d], load(keys, args.format, panel + d * kPanelWidth), score);
+          score = std::fma(q[d], load(keys, args.format, panel + d * kTileWidth), score);
         }
         weights[i] = score;
       }

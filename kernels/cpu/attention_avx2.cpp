@@ -47,9 +47,9 @@ void scores(const float* q, const float* keys, int64_t head_dim, int64_t panels,
   for (int64_t panel = 0; panel < panels; ++panel) {
     __m256 acc[kRows][2];
     zero_tile<kRows>(acc);
-    multiply_tile<kRows, 1, kRows>(acc, q, keys + panel * head_dim * kPanelWidth, kPanelWidth,
+    multiply_tile<kRows, 1, kRows>(acc, q, keys + panel * head_dim * kTileWidth, kTileWidth,
                                    head_dim);
-    store_tile<kRows>(acc, to + panel * kPanelWidth, kBlockTokens);
+    store_tile<kRows>(acc, to + panel * kTileWidth, kBlockTokens);
   }
 }
 
@@ -121,9 +121,9 @@ void tile_times_block(const AttentionArgs& args, Rows& rows, const Tile& tile, c
   with_tile_rows(tile.height, [&](auto constant) {
     constexpr int kRows = decltype(constant)::value;
     scores<kRows>(rows.q + tile.begin * args.head_dim, keys, args.head_dim,
-                  num_panels(tile.max_count), weights);
+                  num_tile_columns(tile.max_count), weights);
     softmax_block(rows, tile, rescale);
-    for (int64_t d = 0; d < stride; d += kPanelWidth) {
+    for (int64_t d = 0; d < stride; d += kTileWidth) {
       add_values<kRows>(acc + d, stride, weights, values + d, 0, tile.min_count, rescale);
     }
   });
@@ -131,7 +131,7 @@ void tile_times_block(const AttentionArgs& args, Rows& rows, const Tile& tile, c
   // values, which may be anything.
   if (tile.max_count == tile.min_count) return;
   for (int64_t r = 0; r < tile.height; ++r) {
-    for (int64_t d = 0; d < stride; d += kPanelWidth) {
+    for (int64_t d = 0; d < stride; d += kTileWidth) {
       add_values<1>(acc + r * stride + d, stride, weights + r * kBlockTokens, values + d,
                     tile.min_count, tile.counts[r], nullptr);
     }
@@ -145,8 +145,8 @@ void block_as_f32(const AttentionArgs& args, Rows& rows, int64_t count, const fl
     keys = reinterpret_cast<const float*>(key_block);
     values = reinterpret_cast<const float*>(value_block);
   } else {
-    widen<kFormat>(rows.keys, key_block, num_panels(count) * args.head_dim);
-    widen<kFormat>(rows.values, value_block, count * num_panels(args.head_dim));
+    widen<kFormat>(rows.keys, key_block, num_tile_columns(count) * args.head_dim);
+    widen<kFormat>(rows.values, value_block, count * num_tile_columns(args.head_dim));
     keys = rows.keys;
     values = rows.values;
   }

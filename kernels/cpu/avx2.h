@@ -25,7 +25,7 @@ static inline __m256i lane_mask(int64_t count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), lanes);
 }
 
-/// The 16 numbers of one k in a panel.
+/// 16 consecutive numbers.
 template <Format kFormat>
 static inline void load_16(const char* from, __m256& low, __m256& high) {
   if constexpr (kFormat == Format::kF32) {
@@ -47,13 +47,13 @@ static inline void load_16(const char* from, __m256& low, __m256& high) {
 /// to [count * 16] = from, widened.
 template <Format kFormat>
 static inline void widen(float* to, const char* from, int64_t count) {
-  constexpr int64_t kBytes = kPanelWidth * static_cast<int64_t>(format_size(kFormat));
+  constexpr int64_t kBytes = kTileWidth * static_cast<int64_t>(format_size(kFormat));
   for (int64_t i = 0; i < count; ++i) {
     __m256 low;
     __m256 high;
     load_16<kFormat>(from + i * kBytes, low, high);
-    _mm256_storeu_ps(to + i * kPanelWidth, low);
-    _mm256_storeu_ps(to + i * kPanelWidth + 8, high);
+    _mm256_storeu_ps(to + i * kTileWidth, low);
+    _mm256_storeu_ps(to + i * kTileWidth + 8, high);
   }
 }
 
@@ -120,10 +120,12 @@ QVL_ALWAYS_INLINE static inline void unroll(const Body& body) {
 /// a(r, k) is at a + r * kRowStep + k * kStep; row k of b at b + k * b_step. 6 rows are 12 chains,
 /// which hides the latency of the multiply-adds and leaves registers for the operands.
 constexpr int kMaxTileRows = 6;
-template <int kRows, int kRowStep, int kStep>
+template <int kRows, int kRowStep, int kStep, class... Prefetch>
 QVL_ALWAYS_INLINE static inline void multiply_tile(__m256 (&acc)[kRows][2], const float* a,
-                                                   const float* b, int64_t b_step, int64_t count) {
+                                                   const float* b, int64_t b_step, int64_t count,
+                                                   const Prefetch&... prefetch) {
   for (int64_t k = 0; k < count; ++k) {
+    (prefetch(k), ...);
     const __m256 low = _mm256_loadu_ps(b);
     const __m256 high = _mm256_loadu_ps(b + 8);
     unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {

@@ -9,9 +9,10 @@
 // compiler. A KernelTable holds the versions of one instruction set.
 //
 // Layouts shared by kernels, backend and tests:
-//   weight panels   [ceil(N / 16)][K][16], N output features, K input features; the last panel is
+//   weight panels   [ceil(N / 32)][K][32], N output features, K input features; the last panel is
 //                   padded with zeros. A vector lane is an output feature, so a matrix-vector and a
-//                   matrix-matrix product can add over k in one and the same order.
+//                   matrix-matrix product can add over k in one and the same order; and a panel is
+//                   one stream of memory with enough independent sums.
 //   key block       one key/value head's keys of 32 tokens, [2][D][16]: two panels of 16 tokens
 //   value block     the values of the same tokens, [32][Dp], Dp = D rounded up to 16; the padding
 //                   columns are zero
@@ -26,14 +27,18 @@ enum class Format : uint8_t { kF32, kBF16, kF16 };
 
 enum class Activation : uint8_t { kNone, kQuickGelu, kGelu };
 
-constexpr int kPanelWidth = 16;
+constexpr int kPanelWidth = 32;
+constexpr int kTileWidth = 16;  // columns that the inner loops treat together
 constexpr int kBlockTokens = 32;
 constexpr int kMaxSegments = 8;
 
 constexpr size_t format_size(Format format) { return format == Format::kF32 ? 4 : 2; }
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t num_panels(int64_t features) { return ceil_div(features, kPanelWidth); }
-constexpr int64_t padded_head_dim(int64_t head_dim) { return num_panels(head_dim) * kPanelWidth; }
+constexpr int64_t num_tile_columns(int64_t columns) { return ceil_div(columns, kTileWidth); }
+constexpr int64_t padded_head_dim(int64_t head_dim) {
+  return num_tile_columns(head_dim) * kTileWidth;
+}
 constexpr int64_t key_block_elements(int64_t head_dim) { return kBlockTokens * head_dim; }
 constexpr int64_t value_block_elements(int64_t head_dim) {
   return kBlockTokens * padded_head_dim(head_dim);

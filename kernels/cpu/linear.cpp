@@ -16,7 +16,7 @@ void gelu_in_place(float* x, int64_t count) {
 namespace scalar {
 namespace {
 
-// sums [16] = the products of one row of x with one panel, in the order of LinearArgs.
+// sums [32] = the products of one row of x with one panel, in the order of LinearArgs.
 void panel_sums(const LinearArgs& args, int64_t row, int64_t panel, float* sums) {
   const float* x = args.x + row * args.x_stride;
   const int64_t length = args.in_features / args.segments;

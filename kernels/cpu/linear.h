@@ -12,7 +12,8 @@ void linear(const LinearArgs& args, int64_t first_panel, int64_t last_panel);
 }
 
 namespace avx2 {
-constexpr int64_t kMaxUnpackedRows = 6;
+// Measured: beyond, reading x with its row stride costs more than packing it.
+constexpr int64_t kMaxUnpackedRows = 32;
 extern const int64_t kLinearScratchFloats;
 void linear(const LinearArgs& args, int64_t first_panel, int64_t last_panel);
 void pack_rows(float* packed, const LinearArgs& args, int64_t first_tile, int64_t last_tile);

@@ -1,6 +1,7 @@
 // out = residual + activation(x * weight^T + bias), AVX2 + FMA + F16C. See LinearArgs for the order
 // of sums, which is the same in both ways:
-//   linear         few rows: the panels are streamed from memory once, widened in registers
+//   linear         few rows: a panel is streamed from memory once and widened in registers by
+//                  every tile of rows
 //   linear_packed  many rows: a block of a panel is widened into the first-level cache and every
 //                  tile of rows goes over it; partial sums wait in scratch between blocks of k
 
@@ -14,20 +15,30 @@ namespace {
 
 // Sums of finished subtrees that can exist at once: 4 with 8 segments.
 constexpr int kMaxDepth = 4;
+constexpr int kHalves = kPanelWidth / kTileWidth;
 
-// Blocks of the packed product: kBlockK x 2 panels of widened weights take 32 KB; the tiles of a
-// row block and their sums fit the second-level cache.
-constexpr int64_t kBlockK = 256;
-constexpr int64_t kPanelsAtOnce = 2;
+// Few rows: how far ahead of their use weights are fetched into the cache. Measured on Zen 5:
+// without, the processor keeps too few lines in flight, and 2 to 6 rows run at half the speed.
+constexpr int64_t kPrefetchBytes = 8192;
+constexpr int64_t kLineBytes = 64;
+// Few rows: the block of k that several tiles use while it is in the first-level cache.
+constexpr int64_t kFewRowsBlockK = 64;
+
+// Many rows: 192 x 32 widened weights take 24 KB, which with a tile of rows fit 32 KB.
+constexpr int64_t kBlockK = 192;
+// Many rows: tiles that go over a panel together; they and their sums fit the second-level cache.
 constexpr int64_t kTilesAtOnce = 40;
-constexpr int64_t kSumsFloats =
-    kTilesAtOnce * kMaxTileRows * kPanelsAtOnce * kPanelWidth;  // of one subtree
+constexpr int64_t kSumsFloats = kTilesAtOnce * kMaxTileRows * kPanelWidth;  // of one subtree
 
-// Writes out[row, first .. first + count) from the finished sums [16].
+// Bytes of one k in a panel.
+template <Format kFormat>
+constexpr int64_t kStepBytes = static_cast<int64_t>(format_size(kFormat)) * kPanelWidth;
+
+// Writes the panel's columns of out[row], from `first` on, from the finished sums [32].
 void finish(const LinearArgs& args, int64_t row, int64_t first, const float* sums) {
   float* out = args.out + row * args.out_stride + first;
   const int64_t count = args.out_features - first;
-  for (int64_t i = 0; i < kPanelWidth && i < count; i += 8) {
+  for (int64_t i = 0; i < kPanelWidth && i < count; i += kLanes) {
     const __m256i mask = lane_mask(count - i);
     __m256 value = _mm256_loadu_ps(sums + i);
     if (args.bias != nullptr) {
@@ -36,9 +47,9 @@ void finish(const LinearArgs& args, int64_t row, int64_t first, const float* sum
     if (args.activation == Activation::kQuickGelu) {
       value = swish(value, -1.702f);
     } else if (args.activation == Activation::kGelu) {
-      float lanes[8];
+      float lanes[kLanes];
       _mm256_storeu_ps(lanes, value);
-      gelu_in_place(lanes, 8);
+      gelu_in_place(lanes, kLanes);
       value = _mm256_loadu_ps(lanes);
     }
     if (args.residual != nullptr) {
@@ -56,7 +67,7 @@ int merge_subtrees(float* stack, int64_t stride, int64_t floats, int depth, int 
     --depth;
     float* to = stack + (depth - 1) * stride;
     const float* from = stack + depth * stride;
-    for (int64_t i = 0; i < floats; i += 8) {
+    for (int64_t i = 0; i < floats; i += kLanes) {
       _mm256_storeu_ps(to + i, _mm256_add_ps(_mm256_loadu_ps(to + i), _mm256_loadu_ps(from + i)));
     }
   }
@@ -65,96 +76,129 @@ int merge_subtrees(float* stack, int64_t stride, int64_t floats, int depth, int 
 
 // ---- few rows ----
 
-// sums [kPanels][kRows][16] = chains over `count` inputs from x and w on.
-template <Format kFormat, int kRows, int kPanels>
-void panel_chains(float* sums, const float* x, int64_t x_stride, const char* w, int64_t panel_bytes,
-                  int64_t count) {
-  constexpr int64_t kBytes = kPanelWidth * static_cast<int64_t>(format_size(kFormat));
-  __m256 acc[kPanels][kRows][2];
-  unroll<kPanels>([&](auto p) QVL_ALWAYS_INLINE { zero_tile<kRows>(acc[decltype(p)::value]); });
+// kColumns halves of a panel over `count` inputs: sums [kRows][32] go on, or start.
+template <Format kFormat, int kRows, int kColumns>
+void panel_chains(float* sums, const float* x, int64_t x_stride, const char* w, int64_t count,
+                  bool start, bool prefetch) {
+  constexpr int64_t kHalfBytes = kStepBytes<kFormat> / kHalves;
+  __m256 acc[kColumns][kRows][2];
+  unroll<kColumns>([&](auto column) QVL_ALWAYS_INLINE {
+    constexpr int c = decltype(column)::value;
+    if (start) {
+      zero_tile<kRows>(acc[c]);
+    } else {
+      load_tile<kRows>(acc[c], sums + c * kTileWidth, kPanelWidth);
+    }
+  });
   for (int64_t k = 0; k < count; ++k) {
-    unroll<kPanels>([&](auto panel) QVL_ALWAYS_INLINE {
-      constexpr int p = decltype(panel)::value;
+    if (prefetch) {
+      for (int64_t line = 0; line < kStepBytes<kFormat>; line += kLineBytes) {
+        _mm_prefetch(w + k * kStepBytes<kFormat> + line + kPrefetchBytes, _MM_HINT_T0);
+      }
+    }
+    unroll<kColumns>([&](auto column) QVL_ALWAYS_INLINE {
+      constexpr int c = decltype(column)::value;
       __m256 low;
       __m256 high;
-      load_16<kFormat>(w + p * panel_bytes + k * kBytes, low, high);
+      load_16<kFormat>(w + k * kStepBytes<kFormat> + c * kHalfBytes, low, high);
       unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {
         constexpr int r = decltype(row)::value;
         const __m256 value = _mm256_broadcast_ss(x + r * x_stride + k);
-        acc[p][r][0] = _mm256_fmadd_ps(value, low, acc[p][r][0]);
-        acc[p][r][1] = _mm256_fmadd_ps(value, high, acc[p][r][1]);
+        acc[c][r][0] = _mm256_fmadd_ps(value, low, acc[c][r][0]);
+        acc[c][r][1] = _mm256_fmadd_ps(value, high, acc[c][r][1]);
       });
     });
   }
-  unroll<kPanels>([&](auto panel) QVL_ALWAYS_INLINE {
-    constexpr int p = decltype(panel)::value;
-    store_tile<kRows>(acc[p], sums + p * kRows * kPanelWidth, kPanelWidth);
+  unroll<kColumns>([&](auto column) QVL_ALWAYS_INLINE {
+    constexpr int c = decltype(column)::value;
+    store_tile<kRows>(acc[c], sums + c * kTileWidth, kPanelWidth);
   });
 }
 
-template <Format kFormat, int kRows, int kPanels>
-void panels_of_rows(const LinearArgs& args, int64_t panel) {
-  constexpr int64_t kBytes = kPanelWidth * static_cast<int64_t>(format_size(kFormat));
-  constexpr int64_t kFloats = kRows * kPanels * kPanelWidth;
-  const int64_t panel_bytes = args.in_features * kBytes;
-  const int64_t length = args.in_features / args.segments;
-  const char* w = static_cast<const char*>(args.weight) + panel * panel_bytes;
-  float stack[kMaxDepth][kFloats];
-  int depth = 0;
-  for (int segment = 0; segment < args.segments; ++segment) {
-    const int64_t first = segment * length;
-    panel_chains<kFormat, kRows, kPanels>(stack[depth++], args.x + first, args.x_stride,
-                                          w + first * kBytes, panel_bytes, length);
-    depth = merge_subtrees(stack[0], kFloats, kFloats, depth, segment);
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (int p = 0; p < kPanels; ++p) {
-      finish(args, r, (panel + p) * kPanelWidth, stack[0] + (p * kRows + r) * kPanelWidth);
+// sums [rows][32] = the chains over one segment of a panel.
+template <Format kFormat>
+void segment_chains(float* sums, const float* x, int64_t x_stride, int64_t rows, const char* w,
+                    int64_t count) {
+  if (rows == 1) return panel_chains<kFormat, 1, kHalves>(sums, x, x_stride, w, count, true, true);
+  if (rows == 2) return panel_chains<kFormat, 2, kHalves>(sums, x, x_stride, w, count, true, true);
+  // More rows' sums do not fit the registers: one tile of rows and half a panel after the other,
+  // over blocks that stay in the first-level cache.
+  constexpr int64_t kHalfBytes = kStepBytes<kFormat> / kHalves;
+  for (int64_t k = 0; k < count; k += kFewRowsBlockK) {
+    const int64_t length = count - k < kFewRowsBlockK ? count - k : kFewRowsBlockK;
+    const char* weights = w + k * kStepBytes<kFormat>;
+    for (int64_t tile = 0; tile < num_tiles(rows); ++tile) {
+      const int64_t row = tile_begin(rows, tile);
+      with_tile_rows(tile_begin(rows, tile + 1) - row, [&](auto constant) {
+        constexpr int kRows = decltype(constant)::value;
+        float* const to = sums + row * kPanelWidth;
+        const float* const from = x + row * x_stride + k;
+        panel_chains<kFormat, kRows, 1>(to, from, x_stride, weights, length, k == 0, tile == 0);
+        panel_chains<kFormat, kRows, 1>(to + kTileWidth, from, x_stride, weights + kHalfBytes,
+                                        length, k == 0, false);
+      });
     }
   }
 }
 
-template <Format kFormat, int kRows>
-void few_rows(const LinearArgs& args, int64_t first_panel, int64_t last_panel) {
-  // Enough panels at once for at least eight chains; more would need more registers than there are.
-  constexpr int kPanels = kRows == 1 ? 4 : kRows <= 3 ? 2 : 1;
-  int64_t panel = first_panel;
-  for (; panel + kPanels <= last_panel; panel += kPanels) {
-    panels_of_rows<kFormat, kRows, kPanels>(args, panel);
-  }
-  for (; panel < last_panel; ++panel) panels_of_rows<kFormat, kRows, 1>(args, panel);
-}
-
 template <Format kFormat>
 void linear_in(const LinearArgs& args, int64_t first_panel, int64_t last_panel) {
-  for (int64_t row = 0; row < args.rows; row += kMaxUnpackedRows) {
-    LinearArgs part = args;
-    part.x += row * args.x_stride;
-    part.out += row * args.out_stride;
-    if (part.residual != nullptr) part.residual += row * args.residual_stride;
-    part.rows = args.rows - row < kMaxUnpackedRows ? args.rows - row : kMaxUnpackedRows;
-    with_tile_rows(part.rows, [&](auto rows) {
-      few_rows<kFormat, decltype(rows)::value>(part, first_panel, last_panel);
-    });
+  const int64_t length = args.in_features / args.segments;
+  for (int64_t first_row = 0; first_row < args.rows; first_row += kMaxUnpackedRows) {
+    const int64_t left = args.rows - first_row;
+    const int64_t rows = left < kMaxUnpackedRows ? left : kMaxUnpackedRows;
+    const float* x = args.x + first_row * args.x_stride;
+    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+      const char* w =
+          static_cast<const char*>(args.weight) + panel * args.in_features * kStepBytes<kFormat>;
+      float stack[kMaxDepth][kMaxUnpackedRows * kPanelWidth];
+      int depth = 0;
+      for (int segment = 0; segment < args.segments; ++segment) {
+        const int64_t first = segment * length;
+        segment_chains<kFormat>(stack[depth++], x + first, args.x_stride, rows,
+                                w + first * kStepBytes<kFormat>, length);
+        depth = merge_subtrees(stack[0], kMaxUnpackedRows * kPanelWidth, rows * kPanelWidth, depth,
+                               segment);
+      }
+      for (int64_t r = 0; r < rows; ++r) {
+        finish(args, first_row + r, panel * kPanelWidth, stack[0] + r * kPanelWidth);
+      }
+    }
   }
 }
 
 // ---- many rows ----
 
-// One tile of rows and one panel over a block of k: sums [kRows][16] go on, or start.
+// What a tile does beside its arithmetic: it fetches the weights that come next, `step` bytes for
+// each k, so that widening them later does not wait for memory.
+struct Prefetch {
+  const char* from;  // null: nothing
+  int64_t step;
+};
+
+// One tile of rows and one half of a panel over a block of k: sums [kRows] of stride 32 go on, or
+// start.
 template <int kRows>
-void tile_block(float* sums, const float* packed, const float* weights, int64_t count, bool start) {
+void tile_block(float* sums, const float* packed, const float* weights, int64_t count, bool start,
+                Prefetch prefetch) {
   __m256 acc[kRows][2];
   if (start) {
     zero_tile<kRows>(acc);
   } else {
     load_tile<kRows>(acc, sums, kPanelWidth);
   }
-  multiply_tile<kRows, 1, kRows>(acc, packed, weights, kPanelWidth, count);
+  if (prefetch.from == nullptr) {
+    multiply_tile<kRows, 1, kRows>(acc, packed, weights, kPanelWidth, count);
+  } else {
+    const auto fetch = [&](int64_t k) QVL_ALWAYS_INLINE {
+      _mm_prefetch(prefetch.from + k * prefetch.step, _MM_HINT_T1);
+    };
+    multiply_tile<kRows, 1, kRows>(acc, packed, weights, kPanelWidth, count, fetch);
+  }
   store_tile<kRows>(acc, sums, kPanelWidth);
 }
 
-// The sums of a row block: tile after tile, [panels][height][16] each.
+// Tiles [first_tile, last_tile) of the packed rows; their sums are [rows][32].
 struct RowBlock {
   const LinearArgs& args;
   const float* packed;
@@ -165,54 +209,53 @@ struct RowBlock {
   int64_t rows() const { return begin(last_tile) - begin(first_tile); }
 };
 
+// sums = or += the block's rows times k [first, first + count) of a panel.
+void block_times_weights(const RowBlock& block, float* sums, const float* weights, int64_t first,
+                         int64_t count, bool start, Prefetch prefetch) {
+  for (int64_t tile = block.first_tile; tile < block.last_tile; ++tile) {
+    const int64_t first_row = block.begin(tile);
+    const int64_t height = block.begin(tile + 1) - first_row;
+    const float* rows = block.packed + first_row * block.args.in_features + first * height;
+    with_tile_rows(height, [&](auto constant) {
+      constexpr int kRows = decltype(constant)::value;
+      for (int half = 0; half < kHalves; ++half) {
+        tile_block<kRows>(sums + half * kTileWidth, rows, weights + half * kTileWidth, count, start,
+                          prefetch);
+        prefetch.from = nullptr;
+      }
+    });
+    sums += height * kPanelWidth;
+  }
+}
+
 template <Format kFormat>
-void block_times_panels(const RowBlock& block, int64_t panel, int64_t panels, float* widened,
-                        float* stack) {
-  constexpr int64_t kBytes = kPanelWidth * static_cast<int64_t>(format_size(kFormat));
+void block_times_panel(const RowBlock& block, int64_t panel, float* widened, float* stack) {
   const LinearArgs& args = block.args;
   const int64_t length = args.in_features / args.segments;
-  const int64_t floats = block.rows() * panels * kPanelWidth;
-  const char* weight = static_cast<const char*>(args.weight);
+  const char* w =
+      static_cast<const char*>(args.weight) + panel * args.in_features * kStepBytes<kFormat>;
   int depth = 0;
   for (int segment = 0; segment < args.segments; ++segment) {
-    float* const segment_sums = stack + depth++ * kSumsFloats;
-    const int64_t end = (segment + 1) * length;
-    for (int64_t k = segment * length; k < end; k += kBlockK) {
-      const int64_t count = end - k < kBlockK ? end - k : kBlockK;
-      const float* weights[kPanelsAtOnce] = {};
-      for (int64_t p = 0; p < panels; ++p) {
-        const char* from = weight + ((panel + p) * args.in_features + k) * kBytes;
-        if constexpr (kFormat == Format::kF32) {
-          weights[p] = reinterpret_cast<const float*>(from);
-        } else {
-          widen<kFormat>(widened + p * kBlockK * kPanelWidth, from, count);
-          weights[p] = widened + p * kBlockK * kPanelWidth;
-        }
-      }
-      float* sums = segment_sums;
-      for (int64_t tile = block.first_tile; tile < block.last_tile; ++tile) {
-        const int64_t first_row = block.begin(tile);
-        const int64_t height = block.begin(tile + 1) - first_row;
-        const float* rows = block.packed + first_row * args.in_features + k * height;
-        with_tile_rows(height, [&](auto constant) {
-          constexpr int kRows = decltype(constant)::value;
-          for (int64_t p = 0; p < panels; ++p) {
-            tile_block<kRows>(sums, rows, weights[p], count, k == segment * length);
-            sums += kRows * kPanelWidth;
-          }
-        });
+    const int64_t begin = segment * length;
+    float* const sums = stack + depth++ * kSumsFloats;
+    for (int64_t k = begin; k < begin + length; k += kBlockK) {
+      const int64_t left = begin + length - k;
+      const int64_t count = left < kBlockK ? left : kBlockK;
+      const char* from = w + k * kStepBytes<kFormat>;
+      const Prefetch next = {from + count * kStepBytes<kFormat>, kStepBytes<kFormat>};
+      if constexpr (kFormat == Format::kF32) {
+        block_times_weights(block, sums, reinterpret_cast<const float*>(from), k, count, k == begin,
+                            next);
+      } else {
+        widen<kFormat>(widened, from, count * kHalves);
+        block_times_weights(block, sums, widened, k, count, k == begin, next);
       }
     }
-    depth = merge_subtrees(stack, kSumsFloats, floats, depth, segment);
+    depth = merge_subtrees(stack, kSumsFloats, block.rows() * kPanelWidth, depth, segment);
   }
-  const float* sums = stack;
-  for (int64_t tile = block.first_tile; tile < block.last_tile; ++tile) {
-    for (int64_t p = 0; p < panels; ++p) {
-      for (int64_t row = block.begin(tile); row < block.begin(tile + 1); ++row) {
-        finish(args, row, (panel + p) * kPanelWidth, sums);
-        sums += kPanelWidth;
-      }
-    }
+  const int64_t first_row = block.begin(block.first_tile);
+  for (int64_t row = 0; row < block.rows(); ++row) {
+    finish(args, first_row + row, panel * kPanelWidth, stack + row * kPanelWidth);
   }
 }
 
@@ -220,22 +263,19 @@ template <Format kFormat>
 void linear_packed_in(const LinearArgs& args, const float* packed, int64_t first_tile,
                       int64_t last_tile, int64_t first_panel, int64_t last_panel, float* scratch) {
   float* widened = scratch;
-  float* stack = scratch + kPanelsAtOnce * kBlockK * kPanelWidth;
+  float* stack = scratch + kBlockK * kPanelWidth;
   for (int64_t tile = first_tile; tile < last_tile; tile += kTilesAtOnce) {
     const int64_t end = tile + kTilesAtOnce < last_tile ? tile + kTilesAtOnce : last_tile;
     const RowBlock block = {args, packed, tile, end};
-    for (int64_t panel = first_panel; panel < last_panel; panel += kPanelsAtOnce) {
-      const int64_t left = last_panel - panel;
-      block_times_panels<kFormat>(block, panel, left < kPanelsAtOnce ? left : kPanelsAtOnce,
-                                  widened, stack);
+    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+      block_times_panel<kFormat>(block, panel, widened, stack);
     }
   }
 }
 
 }  // namespace
 
-const int64_t kLinearScratchFloats =
-    kPanelsAtOnce * kBlockK * kPanelWidth + kMaxDepth * kSumsFloats;
+const int64_t kLinearScratchFloats = kBlockK * kPanelWidth + kMaxDepth * kSumsFloats;
 
 void linear(const LinearArgs& args, int64_t first_panel, int64_t last_panel) {
   switch (args.format) {

@@ -1,4 +1,4 @@
-// Weights into panels [ceil(N / 16)][K][16] and rows back out of them.
+// Weights into panels [ceil(N / 32)][K][32] and rows back out of them.
 
 #include "kernels/cpu/convert.h"
 
@@ -7,7 +7,7 @@ namespace {
 
 // Full panels of 2- or 4-byte numbers that keep their format: a plain transposition.
 template <class T>
-void transpose_panel(T* panel /* [K][16] */, const T* rows /* [16, K] */, int64_t in_features) {
+void transpose_panel(T* panel /* [K][32] */, const T* rows /* [32, K] */, int64_t in_features) {
   for (int64_t k = 0; k < in_features; ++k) {
     for (int lane = 0; lane < kPanelWidth; ++lane) {
       panel[k * kPanelWidth + lane] = rows[lane * in_features + k];

@@ -26,7 +26,7 @@ class CpuBuffer final : public Buffer {
   PageMemory memory_;
 };
 
-/// A matrix in panels of 16 output features.
+/// A matrix in panels of 32 output features.
 class CpuWeight final : public Weight {
  public:
   explicit CpuWeight(const WeightSpec& spec);

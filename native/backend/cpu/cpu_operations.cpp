@@ -185,7 +185,7 @@ void CpuBackend::linear_packed(const kernels::LinearArgs& all) {
 
     // Tasks are panels x tiles; tiles are divided only when there are too few panels.
     const int64_t wanted = kTasksPerThread * pool_.num_threads();
-    const int64_t panels_per_task = std::max<int64_t>(panels / wanted / 2 * 2, 2);
+    const int64_t panels_per_task = std::max<int64_t>(panels / wanted, 1);
     const int64_t panel_parts = kernels::ceil_div(panels, panels_per_task);
     const int64_t tile_parts = std::min(tiles, kernels::ceil_div(wanted, panel_parts));
     pool_.run_dynamic(panel_parts * tile_parts, [&](int64_t task, int thread) {

@@ -37,7 +37,8 @@ struct Layer {
     const std::vector<char> stored =
         as_format(random_floats(out_features * in_features, 4), format);
     matrix = as_floats(stored, format);
-    panels.resize(static_cast<size_t>(kernels::num_panels(out_features) * 16 * in_features) *
+    panels.resize(static_cast<size_t>(kernels::num_panels(out_features) * kernels::kPanelWidth *
+                                      in_features) *
                   kernels::format_size(format));
     kernels::pack_weight(panels.data(), format, in_features, 0, out_features, stored.data(),
                          format);
@@ -115,7 +116,7 @@ struct Layer {
   }
 };
 
-constexpr int64_t kEdges[] = {1, 15, 16, 17, 31, 32, 33, 65, 80};
+constexpr int64_t kEdges[] = {1, 7, 15, 16, 17, 31, 32, 33, 63, 65, 80};
 
 TEST(scalar_linear_is_right) {
   for (const Format format : kFormats) {
@@ -233,7 +234,7 @@ TEST(packing_keeps_every_number_and_converts_between_formats) {
     const std::vector<char> rows = as_format(random_floats(n * k, 9), from);
     const std::vector<float> values = as_floats(rows, from);
     for (const Format to : kFormats) {
-      std::vector<char> panels(static_cast<size_t>(48 * k) * kernels::format_size(to));
+      std::vector<char> panels(static_cast<size_t>(64 * k) * kernels::format_size(to));
       // In two parts, the second beginning at a panel, then a single row again.
       const size_t row_bytes = static_cast<size_t>(k) * kernels::format_size(from);
       kernels::pack_weight(panels.data(), to, k, 0, 16, rows.data(), from);
@@ -246,7 +247,7 @@ TEST(packing_keeps_every_number_and_converts_between_formats) {
         CHECK(std::memcmp(row.data(), &expected[static_cast<size_t>(i * k)],
                           row.size() * sizeof(float)) == 0);
       }
-      for (int64_t i = n; i < 48; ++i) {
+      for (int64_t i = n; i < 64; ++i) {
         kernels::unpack_weight_row(row.data(), panels.data(), to, k, i);
         for (const float value : row) CHECK_EQ(value, 0.0f);
       }
