@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
-import { sample } from './tiny.js'
+import { sample, shortContext } from './tiny.js'
 
 interface Outcome {
   code: number | string | null | undefined
@@ -55,7 +55,7 @@ describe('garbage collection', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     const promptTokens = sample('text-who').prompt_token_ids.length
     expect(JSON.parse(stdout)).toEqual({
-      tokens: 2048 - promptTokens,
+      tokens: shortContext.maxContext - promptTokens,
       reason: 'length',
       collected: 1,
     })
@@ -72,9 +72,8 @@ describe('garbage collection', () => {
 
 describe('a worker thread', () => {
   it('answers as the main thread does', async () => {
-    const worker = new Worker(fixture('worker'), {
+    const worker = new Worker(new URL('./fixtures/worker.mjs', import.meta.url), {
       workerData: 'answer',
-      execArgv: ['--import', 'tsx'],
     })
     const ids = await new Promise((resolve, reject) => {
       worker.once('message', resolve)

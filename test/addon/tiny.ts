@@ -91,6 +91,9 @@ export const greedy: NativeSampling = {
   seed: 0n,
 }
 
+/** A context that is full soon. */
+export const shortContext = { maxContext: 256 }
+
 /** A text-only request that ends at the end of the turn. */
 export function textRequest(
   changes: Partial<NativeGenerationRequest> = {},
@@ -108,7 +111,7 @@ export function textRequest(
 }
 
 /** One that goes on until the context is full. */
-export const endlessRequest = (): NativeGenerationRequest =>
+export const unendingRequest = (): NativeGenerationRequest =>
   textRequest({ stopIds: new Int32Array(0), maxTokens: 4096 })
 
 type Token = Extract<NativeGenerationEvent, { type: 'token' }>
