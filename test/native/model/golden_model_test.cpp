@@ -8,6 +8,7 @@
 #include "io/patterns.h"
 #include "model/formula_checkpoint.h"
 #include "model/model_runner.h"
+#include "model/vision_tower.h"
 
 namespace qvl::test {
 namespace {
@@ -173,6 +174,34 @@ TEST(vision_tower_gives_the_visual_tokens_of_the_reference) {
   const std::array<float, 4> last = {-0.32665938f, 0.62168831f, 1.38729239f, -0.09223994f};
   CHECK_CLOSE(merged.data(), first.data(), first.size(), kTolerance);
   CHECK_CLOSE(merged.data() + merged.size() - 4, last.data(), last.size(), kTolerance);
+}
+
+// The stages before: the residual stream after the patch embedding and after each block, piece by
+// piece.
+TEST(vision_tower_passes_through_the_stages_of_the_reference) {
+  const TempFolder folder;
+  write_safetensors(folder.path("w.safetensors"), formula_tensors(tiny_config()));
+  const auto checkpoint = Checkpoint::open({folder.path("w.safetensors")});
+  const std::shared_ptr<Backend> backend = create_cpu_backend({1, ""});
+  const ModelOptions options;
+  WeightLoader loader(*checkpoint, *backend, options);
+  const VisionTower tower = VisionTower::load(tiny_config(), loader, backend);
+  loader.run({}, nullptr);
+
+  TowerEncoding encoding(tower, make_image(golden_image()), 0);
+  const auto check_row = [&](int64_t row, const std::vector<float>& expected) {
+    const float* values = encoding.hidden().f32() + row * 32;
+    CHECK_CLOSE(values, expected.data(), expected.size(), kTolerance);
+  };
+  encoding.advance();
+  check_row(0, {1.47768247f, 0.84495020f, -1.35208046f, 0.75095922f});
+  check_row(5, {0.35453445f, 0.45274538f, -1.41825116f, -1.81407392f});
+  for (int piece = 0; piece < 3; ++piece) encoding.advance();
+  check_row(0, {1.68452692f, 1.08809435f, -1.49853873f, 0.66240764f});
+  check_row(7, {-2.67546844f, -0.51916599f, 1.48404431f, -0.20935778f});
+  for (int piece = 0; piece < 3; ++piece) encoding.advance();
+  check_row(0, {2.68375754f, 1.78600216f, -2.67199063f, 0.93390054f});
+  check_row(23, {-2.14282608f, -0.01290067f, 1.41938066f, -0.12054279f});
 }
 
 TEST(text_prompt_gives_the_logits_of_the_reference) {
