@@ -16,11 +16,10 @@ export type {
   ContentPart,
   ImagePart,
   ImageUrlPart,
-  PixelOptions,
   TextPart,
   VideoPart,
 } from './chat/messages.js'
-export type { ImageInfo } from './processor/image.js'
+export type { ImageInfo, PixelOptions } from './processor/image.js'
 export type { ImageSource, RawPixels } from './processor/source.js'
 export type { DecodeOptions, EncodeOptions, Tokenizer } from './tokenizer/tokenizer.js'
 export {

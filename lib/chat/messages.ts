@@ -4,20 +4,9 @@
  * (`image_url`, `input_text`, `input_image`).
  */
 import { InvalidArgumentError } from '../errors.js'
+import type { PixelOptions } from '../processor/image.js'
 import type { ImageSource } from '../processor/source.js'
 import { nearestName } from '../suggest.js'
-
-/** Size limits of one image or of each frame of one video, in pixels; unset ones are the checkpoint's. */
-export interface PixelOptions {
-  /** Smaller pictures are enlarged to at least this area. */
-  minPixels?: number
-  /** Larger pictures are shrunk to at most this area. */
-  maxPixels?: number
-  /** Exact height before rounding to a multiple of 28; needs `resizedWidth` and replaces the limits. */
-  resizedHeight?: number
-  /** Exact width before rounding to a multiple of 28; needs `resizedHeight` and replaces the limits. */
-  resizedWidth?: number
-}
 
 /** {@link PixelOptions} as the Python reference spells them. */
 export interface SnakeCasePixelOptions {

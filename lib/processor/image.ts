@@ -13,14 +13,15 @@ import {
 } from './smart-resize.js'
 import { loadSource, type ImageSource } from './source.js'
 
-/**
- * Limits of the area an image is resized to, in pixels; 28 x 28 of them become one token. Or the
- * size to aim for: `resizedHeight` and `resizedWidth` count when both are given, and then win.
- */
+/** Size limits of one image or of each frame of one video, in pixels; unset ones are the checkpoint's. */
 export interface PixelOptions {
+  /** Smaller pictures are enlarged to at least this area. */
   minPixels?: number
+  /** Larger pictures are shrunk to at most this area. */
   maxPixels?: number
+  /** Exact height before rounding to a multiple of 28; needs `resizedWidth` and replaces the limits. */
   resizedHeight?: number
+  /** Exact width before rounding to a multiple of 28; needs `resizedHeight` and replaces the limits. */
   resizedWidth?: number
 }
 
