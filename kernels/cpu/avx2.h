@@ -25,6 +25,13 @@ static inline __m256i lane_mask(int64_t count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), lanes);
 }
 
+constexpr int64_t kLineBytes = 64;  // of the cache
+
+/// Brings a line to the second-level cache. The address need not be valid.
+static inline void fetch_line(const void* line) {
+  _mm_prefetch(static_cast<const char*>(line), _MM_HINT_T1);
+}
+
 /// 16 consecutive numbers.
 template <Format kFormat>
 static inline void load_16(const char* from, __m256& low, __m256& high) {
