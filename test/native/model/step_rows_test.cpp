@@ -1,5 +1,5 @@
-// Which rows of logits a step gives back, and that rows left out of the last layer are missed by
-// nobody. What a step refuses is in language_model_test.
+// Which rows of logits a step gives back, however many. What a step refuses is in
+// language_model_test.
 
 #include <cstring>
 #include <numeric>
@@ -63,14 +63,6 @@ TEST(rows_come_in_the_order_of_the_sequences_as_many_as_each_wants) {
   CHECK_EQ(some.size(), size_t{4 * kVocab});
   CHECK(same_row(some, 0, all, 4));
   for (size_t i = 0; i < 3; ++i) CHECK(same_row(some, 1 + i, all, 14 + i));
-}
-
-TEST(tokens_without_logits_are_in_the_cache_all_the_same) {
-  const auto model = load_tiny();
-  const std::vector<float> expected = forward(*model, {Text(40).step(LogitsWanted::kLast)});
-  CHECK(forward(*model, {Text(39, 0, 4).step(LogitsWanted::kNone)}).empty());
-  const std::vector<float> last = forward(*model, {Text(1, 39, 4).step(LogitsWanted::kLast)});
-  CHECK(same_row(last, 0, expected, 0));
 }
 
 TEST(more_rows_than_the_head_takes_at_once) {
