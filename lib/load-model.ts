@@ -177,17 +177,16 @@ async function load(folder: string, options: CheckedOptions, abort: Abort): Prom
   report({ phase: 'files', loadedBytes: 0, totalBytes: 0 })
   const checkpoint = await abort.race(openCheckpoint(folder))
   const binding = nativeBinding()
-  const plan = await abort.race(planMemory(binding, checkpoint, options))
+  const availableBytes = binding.cpuInfo().availableMemoryBytes
+  const plan = await abort.race(planMemory(checkpoint, options, availableBytes))
   const weights = loadWeights(binding, checkpoint, options, plan, abort, (progress) =>
     report({ phase: 'weights', ...progress }),
   )
-  let native: NativeModel | undefined
   try {
-    const [loaded, tokenizer] = await Promise.all([
+    const [native, tokenizer] = await Promise.all([
       weights,
       abort.race(Tokenizer.load(checkpoint.tokenizerFiles)),
     ])
-    native = loaded
     abort.throwIfAborted()
     const { weightBytes } = native
     report({ phase: 'ready', loadedBytes: weightBytes, totalBytes: weightBytes })
@@ -204,7 +203,10 @@ async function load(folder: string, options: CheckedOptions, abort: Abort): Prom
   } catch (error) {
     // Whatever failed, no load goes on behind the caller's back and no weights stay.
     abort.abort(error)
-    await native?.dispose()
+    await weights.then(
+      (native) => native.dispose(),
+      () => {}, // not loaded: nothing to free
+    )
     throw error
   }
 }

@@ -2,7 +2,6 @@
 import { stat } from 'node:fs/promises'
 import type { Checkpoint } from './checkpoint/checkpoint.js'
 import { OutOfMemoryError } from './errors.js'
-import type { NativeBinding } from './native.js'
 
 /** The options of loadModel() that bear on memory. */
 export interface MemoryOptions {
@@ -25,68 +24,73 @@ export interface MemoryPlan {
 
 const defaultMaxConcurrency = 32
 const kvShareOfFreeMemory = 0.25
+/** Where the system does not say what it has, the cache is planned for a small machine. */
+const kvBytesWhenUnknown = 2 ** 30
 /** Below this a context holds no useful prompt. */
 const smallestContext = 256
 
 /**
  * Plans the memory of a model before anything large is allocated.
  *
+ * @param availableBytes what the system can give; 0 when it does not say.
  * @throws OutOfMemoryError when the weights, or the smallest useful context beside them, do not fit.
  */
 export async function planMemory(
-  binding: NativeBinding,
-  checkpoint: Checkpoint,
+  checkpoint: Pick<Checkpoint, 'config' | 'weightFiles'>,
   options: MemoryOptions,
+  availableBytes: number,
 ): Promise<MemoryPlan> {
   const { config } = checkpoint
-  const kvType = options.kvCacheType ?? 'auto'
-  const kvDtype = kvType === 'auto' ? 'fp32' : kvType
+  const { kvCacheType = 'auto', maxConcurrency = defaultMaxConcurrency, memoryLimit } = options
+  const kvDtype = kvCacheType === 'auto' ? 'fp32' : kvCacheType
   const headDim = config.hiddenSize / config.numHeads
   const kvBytesPerToken =
     2 * config.numLayers * config.numKvHeads * headDim * (kvDtype === 'fp32' ? 4 : 2)
-  const kvBytes = await kvBudget(binding, checkpoint, options)
+
+  const kvBytes = await kvBudget(checkpoint, options, availableBytes)
   const affordable = Math.floor(kvBytes / kvBytesPerToken)
-  if (affordable < Math.min(options.contextSize ?? smallestContext, config.maxPositionEmbeddings)) {
-    // A context that was asked for may use memory that is only needed when it is full.
-    if (options.contextSize === undefined || options.memoryLimit !== undefined) {
-      const needed = (options.contextSize ?? smallestContext) * kvBytesPerToken
-      throw new OutOfMemoryError(
-        `The KV cache may have ${mebibytes(kvBytes)}, but a context of ` +
-          `${options.contextSize ?? smallestContext} tokens needs ${mebibytes(needed)}. Raise memoryLimit ` +
-          `or free memory, lower contextSize, or set kvCacheType to 'bf16'.`,
-        { details: { requiredBytes: needed, availableBytes: kvBytes } },
-      )
-    }
-  }
-  const contextSize = options.contextSize ?? Math.min(config.maxPositionEmbeddings, affordable)
-  const maxConcurrency = options.maxConcurrency ?? defaultMaxConcurrency
+  const wanted = options.contextSize ?? config.maxPositionEmbeddings
+  // A context that was asked for may exceed what is set aside by default, as its memory is only
+  // used when it is full; it may not exceed a limit that was set.
+  const isFixed = options.contextSize !== undefined && memoryLimit === undefined
+  const contextSize = isFixed ? wanted : Math.min(wanted, affordable)
+  const least = options.contextSize ?? Math.min(smallestContext, wanted)
+  if (contextSize < least) throw contextDoesNotFit(least, least * kvBytesPerToken, kvBytes)
   const kvCacheTokens = Math.max(contextSize, Math.min(affordable, maxConcurrency * contextSize))
   return { contextSize, maxConcurrency, kvDtype, kvBytesPerToken, kvCacheTokens }
 }
 
 /** Bytes that the KV cache may take beside the weights. */
 async function kvBudget(
-  binding: NativeBinding,
-  checkpoint: Checkpoint,
+  { config, weightFiles }: Pick<Checkpoint, 'config' | 'weightFiles'>,
   { dtype = 'auto', memoryLimit }: MemoryOptions,
+  availableBytes: number,
 ): Promise<number> {
-  const files = await Promise.all(checkpoint.weightFiles.map((file) => stat(file)))
+  const files = await Promise.all(weightFiles.map((file) => stat(file)))
   const storedBytes = files.reduce((sum, { size }) => sum + size, 0)
-  const weightBytes = storedBytes * growth(checkpoint.config.dtype, dtype)
-  const available = binding.cpuInfo().availableMemoryBytes
-  const limit = memoryLimit ?? (available > 0 ? available : Infinity)
+  const weightBytes = storedBytes * growth(config.dtype, dtype)
+  const limit = memoryLimit ?? (availableBytes > 0 ? availableBytes : Infinity)
   if (weightBytes > limit) {
+    const isLimited = memoryLimit !== undefined
     throw new OutOfMemoryError(
       `The weights need ${mebibytes(weightBytes)}, but ` +
-        `${memoryLimit === undefined ? 'the system has' : 'memoryLimit allows'} ${mebibytes(limit)}. ` +
-        (memoryLimit === undefined ? 'Free memory' : 'Raise memoryLimit') +
-        ' or load a smaller checkpoint.',
+        `${isLimited ? 'memoryLimit allows' : 'the system has'} ${mebibytes(limit)}. ` +
+        `${isLimited ? 'Raise memoryLimit' : 'Free memory'} or load a smaller checkpoint.`,
       { details: { requiredBytes: weightBytes, availableBytes: limit } },
     )
   }
   if (memoryLimit !== undefined) return memoryLimit - weightBytes
-  // Where the system does not say what it has, the cache is planned for a small machine.
-  return available > 0 ? (available - weightBytes) * kvShareOfFreeMemory : 2 ** 30
+  if (availableBytes === 0) return kvBytesWhenUnknown
+  return (availableBytes - weightBytes) * kvShareOfFreeMemory
+}
+
+function contextDoesNotFit(tokens: number, requiredBytes: number, availableBytes: number) {
+  return new OutOfMemoryError(
+    `The KV cache may have ${mebibytes(availableBytes)}, but a context of ${tokens} tokens needs ` +
+      `${mebibytes(requiredBytes)}. Raise memoryLimit or free memory, lower contextSize, or set ` +
+      `kvCacheType to 'bf16'.`,
+    { details: { requiredBytes, availableBytes } },
+  )
 }
 
 /** By how much converting the weights makes them larger than their files. */
