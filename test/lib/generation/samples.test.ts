@@ -131,12 +131,25 @@ describe('an answer and its logits, bit for bit,', () => {
   })
 
   it('do not depend on a KV pool so small that requests are preempted', async () => {
-    // Room for about two of the conversations at once.
     const native = await loadTiny({ kvCacheTokens: 512, maxContext: 512, prefillChunk: 64 })
-    const answers = await Promise.all(
-      [...chosen, ...chosen].map((sample) => answer(native, sample)),
-    )
-    expect(answers).toEqual([...alone, ...alone])
+    // Answers that go on behind their end, so that they outgrow the pool together.
+    const long = async (sample: Sample) => {
+      const { tokenIds, items } = await promptOf(sample)
+      const stopIds = new Int32Array(0)
+      const request = textRequest({
+        prompt: tokenIds,
+        items,
+        stopIds,
+        maxTokens: 100,
+        topLogits: 5,
+      })
+      return (await run(native, request).end).tokens
+    }
+    const oneByOne = []
+    for (const sample of chosen) oneByOne.push(await long(sample))
+    expect(native.metrics().preemptions).toBe(0)
+    expect(await Promise.all(chosen.map(long))).toEqual(oneByOne)
+    expect(native.metrics().preemptions).toBeGreaterThan(0)
     await native.dispose()
   })
 })
