@@ -32,15 +32,16 @@ constexpr int kTileWidth = 16;  // columns that the inner loops treat together
 constexpr int kBlockTokens = 32;
 constexpr int kMaxSegments = 8;
 
-constexpr size_t format_size(Format format) { return format == Format::kF32 ? 4 : 2; }
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t num_panels(int64_t features) { return ceil_div(features, kPanelWidth); }
-constexpr int64_t num_tile_columns(int64_t columns) { return ceil_div(columns, kTileWidth); }
-constexpr int64_t padded_head_dim(int64_t head_dim) {
+// `static`: see convert.h.
+static constexpr size_t format_size(Format format) { return format == Format::kF32 ? 4 : 2; }
+static constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static constexpr int64_t num_panels(int64_t features) { return ceil_div(features, kPanelWidth); }
+static constexpr int64_t num_tile_columns(int64_t columns) { return ceil_div(columns, kTileWidth); }
+static constexpr int64_t padded_head_dim(int64_t head_dim) {
   return num_tile_columns(head_dim) * kTileWidth;
 }
-constexpr int64_t key_block_elements(int64_t head_dim) { return kBlockTokens * head_dim; }
-constexpr int64_t value_block_elements(int64_t head_dim) {
+static constexpr int64_t key_block_elements(int64_t head_dim) { return kBlockTokens * head_dim; }
+static constexpr int64_t value_block_elements(int64_t head_dim) {
   return kBlockTokens * padded_head_dim(head_dim);
 }
 
