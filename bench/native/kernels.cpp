@@ -65,6 +65,10 @@ __attribute__((target("avx2,fma"), noinline)) float read_all(const float* data, 
   __m256 sums[8];
   for (__m256& sum : sums) sum = _mm256_setzero_ps();
   for (int64_t i = 0; i + 64 <= count; i += 64) {
+    // Fetching ahead reads faster than the processor does by itself.
+    for (int j = 0; j < 64; j += 16) {
+      _mm_prefetch(reinterpret_cast<const char*>(data + i + j) + 8192, _MM_HINT_T0);
+    }
     for (int j = 0; j < 8; ++j) {
       sums[j] = _mm256_add_ps(sums[j], _mm256_load_ps(data + i + 8 * j));
     }
