@@ -114,7 +114,9 @@ function format(report: Report): string {
       `weights ${bytes(memory.weightBytes)}, KV cache ${bytes(memory.kvBytesPerToken)} a token, ${bytes(memory.kvBytesFullContext)} at full context`,
     ],
   ]
-  return rows.map(([name, value]) => `${pc.bold(name.padEnd(14))}${value}\n`).join('')
+  // picocolors takes CI for a terminal; a pipe gets plain text there too.
+  const { bold } = pc.createColors(pc.isColorSupported && process.stdout.isTTY)
+  return rows.map(([name, value]) => `${bold(name.padEnd(14))}${value}\n`).join('')
 }
 
 const sum = (values: number[]) => values.reduce((total, value) => total + value, 0)

@@ -75,13 +75,15 @@ describe('a worker thread', () => {
     const worker = new Worker(new URL('./fixtures/worker.mjs', import.meta.url), {
       workerData: 'answer',
     })
+    // A worker that ends at once delivers its message and its end in one turn of the event loop.
+    const exit = new Promise((resolve) => worker.once('exit', resolve))
     const ids = await new Promise((resolve, reject) => {
       worker.once('message', resolve)
       worker.once('error', reject)
     })
     expect(ids).toEqual(sample('text-who').reference.token_ids)
     // It ends by itself: its idle model keeps nothing alive.
-    await new Promise((resolve) => worker.once('exit', resolve))
+    expect(await exit).toBe(0)
   })
 
   it.each([
