@@ -115,7 +115,7 @@ function format(report: Report): string {
     ],
   ]
   // picocolors takes CI for a terminal; a pipe gets plain text there too.
-  const { bold } = pc.createColors(pc.isColorSupported && process.stdout.isTTY)
+  const { bold } = pc.createColors(process.stdout.isTTY ? pc.isColorSupported : false)
   return rows.map(([name, value]) => `${bold(name.padEnd(14))}${value}\n`).join('')
 }
 
