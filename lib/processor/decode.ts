@@ -6,10 +6,15 @@
  * white); what the first frame of a GIF does not cover is black (Pillow: some colour of the palette);
  * AVIF and SVG are what libheif and librsvg make of them.
  */
-import sharp, { type Metadata, type SharpOptions } from 'sharp'
+import { createRequire } from 'node:module'
+import type sharpModule from 'sharp'
+import type { Metadata, SharpOptions } from 'sharp'
 import { ImageError } from '../errors.js'
 import type { NativeRawPixels } from '../native.js'
 import { PNG_GREY_ALPHA, PNG_RGBA, readContainer, type Container } from './container.js'
+
+// sharp's ES modules need import attributes, which Node 20.9 has not; its CommonJS build runs there.
+const sharp = createRequire(import.meta.url)('sharp') as typeof sharpModule
 
 /** Largest picture that is decoded unless told otherwise, in pixels: 768 MiB as RGB. */
 export const DEFAULT_MAX_IMAGE_PIXELS = 1 << 28
