@@ -428,7 +428,7 @@ describe('an abort', () => {
     controller.abort()
     await expect(aborted).rejects.toMatchObject({ name: 'AbortError' })
     await expect(
-      model.generate(endless({ signal: AbortSignal.timeout(30) })),
+      model.generate(endless({ signal: AbortSignal.timeout(1) })),
     ).rejects.toMatchObject({
       name: 'TimeoutError',
     })
