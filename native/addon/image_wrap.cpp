@@ -19,19 +19,31 @@ constexpr napi_type_tag kImageTag = {0x5d1f4f1a9b0c4e21, 0x8e6a7b3cd2f04917};
 constexpr int64_t kMaxSide = 1 << 20;
 constexpr int kSideMultiple = kPatchSize * kMergeSize;
 
-struct Size {
+struct Resize {
   int width;
   int height;
+  bool is_float;  // torchvision's filter for video frames instead of Pillow's
 };
 
-std::vector<Size> read_sizes(Napi::Value value) {
+/// 'pillow', which is the default, or 'torchvision'.
+bool read_filter(const ObjectReader& reader) {
+  const Napi::Value value = reader.value("filter");
+  if (value.IsUndefined()) return false;
+  const std::string name = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+  if (name != "pillow" && name != "torchvision") {
+    throw_invalid(reader.path("filter"), "'pillow' or 'torchvision'");
+  }
+  return name == "torchvision";
+}
+
+std::vector<Resize> read_sizes(Napi::Value value) {
   if (!value.IsArray()) throw_invalid("sizes", "an array");
   const auto array = value.As<Napi::Array>();
-  std::vector<Size> sizes;
+  std::vector<Resize> sizes;
   for (uint32_t i = 0; i < array.Length(); ++i) {
     const ObjectReader reader(array.Get(i), "sizes[" + std::to_string(i) + "]");
     sizes.push_back({static_cast<int>(reader.integer("width", 1, kMaxSide)),
-                     static_cast<int>(reader.integer("height", 1, kMaxSide))});
+                     static_cast<int>(reader.integer("height", 1, kMaxSide)), read_filter(reader)});
   }
   return sizes;
 }
@@ -141,7 +153,7 @@ Napi::Value prepare_image(const Napi::CallbackInfo& info) {
   pixels.channels = static_cast<int>(reader.integer("channels", 1, 4));
   pixels.cmyk = reader.boolean("cmyk");
   const AlphaRule alpha = read_alpha_rule(info[1]);
-  std::vector<Size> sizes = read_sizes(info[2]);
+  std::vector<Resize> sizes = read_sizes(info[2]);
 
   // The reference keeps the caller's bytes alive, and uncopied, until the promise is settled.
   auto keep_alive = std::make_shared<Napi::Reference<Napi::Uint8Array>>(Napi::Persistent(data));
@@ -149,7 +161,10 @@ Napi::Value prepare_image(const Napi::CallbackInfo& info) {
       env, "qwen2-vl.prepareImage",
       [pixels, alpha, sizes = std::move(sizes)] {
         RgbImage image = qvl::to_rgb(pixels, alpha);
-        for (const Size& size : sizes) image = resize_bicubic(image, size.width, size.height);
+        for (const Resize& size : sizes) {
+          image = size.is_float ? resize_bicubic_float(image, size.width, size.height)
+                                : resize_bicubic(image, size.width, size.height);
+        }
         return std::make_shared<const RgbImage>(std::move(image));
       },
       [keep_alive](Napi::Env settled, std::shared_ptr<const RgbImage> image) {
