@@ -1,0 +1,237 @@
+"""Records what the reference makes of whole conversations: prompts.json beside this script.
+
+    python test/golden/prompts/record.py
+
+Made with transformers 5.18.0, torch 2.13.0 (CPU, one thread) and Pillow 12.3.0, with the bundled checkpoint
+in float32 and eager attention. conversations.json says what is asked; both this script and
+test/lib/prompts.test.ts read it. Paths in it start at the repository. What JSON cannot say is written as
+
+  {"$bytes": path}, {"$arrayBuffer": path}, {"$url": path}, {"$fileUrl": path}    ways to hand over a file
+  {"$dataUrl": path, "mediaType": "image/png"}                                    data:image/png;base64,...
+  {"$pixels": [width, height, channels]}     raw pixels: (7x + 3y + 31c + (x * y) div 8) mod 256
+
+`limits` are the pixel limits of the checkpoint (default: those of the bundled one). Pictures go through
+../images/record.py, which has the rules of qwen-vl-utils. Of every conversation prompts.json has
+
+  text        rendered by the checkpoint's template, before placeholders are expanded
+  ids         after expansion; a run of one id is written "id*length"
+  grids       image_grid_thw and video_grid_thw
+  patches     sha256 of pixel_values and pixel_values_videos, float32 [rows, 1176]; of both where both exist
+  positions   sha256 of T, H and W of every token, int32 [3, tokens]
+  delta       what is added to the number of a later token to give its position
+  answer      greedy, at most 24 tokens, up to and with the one that ends it; only where the best logit is
+              ahead of the second by more than 1e-2 at each step, so that rounding cannot decide
+
+Positions follow the published models: a text after a video goes on after its largest position. Transformers 5
+does so only where a video has no more steps in time than tokens along its longer side; there the two are compared.
+"""
+
+import hashlib
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+TINY = ROOT / "models" / "qwen2-vl-tiny"
+sys.path.insert(0, str(HERE.parent / "images"))
+import record as pictures  # noqa: E402
+
+ANSWER_TOKENS = 24
+LEAST_MARGIN = 1e-2
+IMAGE_PAD, VIDEO_PAD = 1258, 1259
+ENDS = (1248, 1246)
+OPTIONS = {"min_pixels": "minPixels", "max_pixels": "maxPixels", "resized_height": "resizedHeight", "resized_width": "resizedWidth"}
+
+torch.set_num_threads(1)
+
+
+def open_source(source):
+    """The picture of a source as RGB."""
+    if isinstance(source, dict) and "$pixels" in source:
+        width, height, channels = source["$pixels"]
+        y, x, c = np.ogrid[:height, :width, :channels]
+        values = ((7 * x + 3 * y + 31 * c + (x * y) // 8) % 256).astype(np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(values[..., 0] if channels == 1 else values).save(file, format="PNG")
+    else:
+        path = source if isinstance(source, str) else next(value for key, value in source.items() if key[0] == "$")
+        file = io.BytesIO((ROOT / path).read_bytes())
+    return pictures.load(file)[1]
+
+
+def media_of(conversation):
+    """(kind, sources, options) in order of appearance, as qwen-vl-utils collects them."""
+    for message in conversation["messages"]:
+        if isinstance(message["content"], str):
+            continue
+        for part in message["content"]:
+            options = {OPTIONS.get(k, k): v for k, v in part.items() if OPTIONS.get(k, k) in OPTIONS.values()}
+            if "image" in part or "image_url" in part:
+                source = part.get("image", part.get("image_url"))
+                if isinstance(source, dict) and "url" in source:
+                    options |= {OPTIONS[k]: v for k, v in source.items() if k in OPTIONS}
+                    source = source["url"]
+                yield "image", [source], options
+            elif "video" in part:
+                yield "video", part["video"], options
+
+
+def frame_patches(frames):
+    """Patches of frames of one size by the plain formula; an odd last frame stands twice."""
+    frames = frames + frames[-1:] * (len(frames) % 2)
+    values = np.stack([(np.asarray(f).astype(np.float64) * (1 / 255)).astype(np.float32) for f in frames])
+    values = (values - np.array(pictures.MEAN, np.float32)) / np.array(pictures.STD, np.float32)
+    t, h, w = len(frames) // 2, frames[0].height // 14, frames[0].width // 14
+    patches = values.transpose(0, 3, 1, 2).reshape(t, 2, 3, h // 2, 2, 14, w // 2, 2, 14)
+    patches = patches.transpose(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, 1176)
+    return [t, h, w], np.ascontiguousarray(patches)
+
+
+def vision_item(kind, sources, options, limits):
+    prepared = [pictures.prepare(open_source(source), options, limits) for source in sources]
+    if kind == "image":
+        return {"kind": kind, "grid": prepared[0][1], "patches": prepared[0][2]}
+    grid, patches = frame_patches([frame for frame, _, _ in prepared])
+    return {"kind": kind, "grid": grid, "patches": patches}
+
+
+def tokens_of(item):
+    t, h, w = item["grid"]
+    return t * h * w // 4
+
+
+def render(tokenizer, conversation):
+    def option(camel, snake, default):
+        return conversation.get(camel, conversation.get(snake, default))
+
+    return tokenizer.apply_chat_template(
+        conversation["messages"],
+        tokenize=False,
+        add_generation_prompt=option("addGenerationPrompt", "add_generation_prompt", True),
+        add_vision_id=option("addVisionId", "add_vision_id", False),
+    )
+
+
+def expand(text, items):
+    for kind in ("image", "video"):
+        pad = f"<|{kind}_pad|>"
+        for item in items:
+            if item["kind"] == kind:
+                text = text.replace(pad, "<|placeholder|>" * tokens_of(item), 1)
+        assert pad not in text
+        text = text.replace("<|placeholder|>", pad)
+    return text
+
+
+def positions_of(ids, items):
+    """T, H, W of every token [3, tokens], and the delta of later ones."""
+    waiting = {pad: [i for i in items if i["kind"] == kind] for pad, kind in ((IMAGE_PAD, "image"), (VIDEO_PAD, "video"))}
+    columns, p, at = [], 0, 0
+    while at < len(ids):
+        if ids[at] not in waiting:
+            columns.append((p, p, p))
+            p, at = p + 1, at + 1
+            continue
+        item = waiting[ids[at]].pop(0)
+        t, h, w = item["grid"][0], item["grid"][1] // 2, item["grid"][2] // 2
+        assert set(ids[at : at + t * h * w]) == {ids[at]}
+        columns += [(p + a, p + b, p + c) for a in range(t) for b in range(h) for c in range(w)]
+        p, at = p + max(t, h, w), at + t * h * w
+    return np.array(columns, np.int32).T.copy(), p - len(ids)
+
+
+def model_inputs(ids, items):
+    inputs = {"input_ids": torch.tensor([ids])}
+    for kind, values in (("image", "pixel_values"), ("video", "pixel_values_videos")):
+        chosen = [item for item in items if item["kind"] == kind]
+        if chosen:
+            inputs[values] = torch.from_numpy(np.concatenate([item["patches"] for item in chosen]))
+            inputs[f"{kind}_grid_thw"] = torch.tensor([item["grid"] for item in chosen])
+    return inputs
+
+
+def check_positions(model, inputs, items, positions, delta):
+    if not items or any(i["grid"][0] > max(i["grid"][1:]) // 2 for i in items):
+        return False
+    ids = inputs["input_ids"]
+    types = ((ids == IMAGE_PAD).int() + 2 * (ids == VIDEO_PAD).int()).int()
+    grids = {key: value for key, value in inputs.items() if key.endswith("_grid_thw")}
+    theirs, their_delta = model.model.get_rope_index(ids, types, attention_mask=torch.ones_like(ids), **grids)
+    assert np.array_equal(theirs[:, 0].numpy(), positions) and int(their_delta) == delta
+    return True
+
+
+@torch.no_grad()
+def answer(model, inputs, positions, delta):
+    """Greedy ids, and the least lead of a best logit over the second."""
+    count = positions.shape[1]
+    ids, margin, cache = [], float("inf"), None
+    step = {**inputs, "position_ids": torch.from_numpy(positions).long()[:, None]}
+    ids_key = inputs["input_ids"]
+    step["mm_token_type_ids"] = ((ids_key == IMAGE_PAD).int() + 2 * (ids_key == VIDEO_PAD).int()).int()
+    while True:
+        output = model(**step, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        best = output.logits[0, -1].topk(2)
+        margin = min(margin, float(best.values[0] - best.values[1]))
+        ids.append(int(best.indices[0]))
+        if ids[-1] in ENDS or len(ids) == ANSWER_TOKENS:
+            return ids, margin
+        place = torch.full((3, 1, 1), count + len(ids) - 1 + delta)
+        step = {"input_ids": torch.tensor([ids[-1:]]), "position_ids": place}
+
+
+def runs(ids):
+    """"1247 490 1258*16": ids in the order of the prompt."""
+    words, at = [], 0
+    while at < len(ids):
+        end = at
+        while end < len(ids) and ids[end] == ids[at]:
+            end += 1
+        words.append(str(ids[at]) if end == at + 1 else f"{ids[at]}*{end - at}")
+        at = end
+    return " ".join(words)
+
+
+def record_one(model, tokenizer, conversation):
+    limits = conversation.get("limits", {"minPixels": 3136, "maxPixels": 200704})
+    items = [vision_item(*media, limits) for media in media_of(conversation)]
+    text = render(tokenizer, conversation)
+    ids = tokenizer(expand(text, items), add_special_tokens=False)["input_ids"]
+    inputs = model_inputs(ids, items)
+    positions, delta = positions_of(ids, items)
+    checked = check_positions(model, inputs, items, positions, delta)
+    recorded = {"text": text, "ids": runs(ids)}
+    for kind, values in (("image", "pixel_values"), ("video", "pixel_values_videos")):
+        if values in inputs:
+            recorded[f"{kind}Grids"] = inputs[f"{kind}_grid_thw"].tolist()
+            recorded[f"{kind}Patches"] = pictures.digest(inputs[values].numpy())
+    recorded |= {"positions": pictures.digest(positions), "delta": delta}
+    ids, margin = answer(model, inputs, positions, delta)
+    if margin > LEAST_MARGIN:
+        recorded |= {"answer": ids, "answerText": tokenizer.decode(ids, skip_special_tokens=True)}
+    print(f"{conversation['name']}: {positions.shape[1]} tokens, margin {margin:.3f}, positions {'compared' if checked else 'by the rule'}")
+    print("   ", tokenizer.decode(ids))
+    return recorded
+
+
+def main():
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    model = Qwen2VLForConditionalGeneration.from_pretrained(TINY, dtype=torch.float32, attn_implementation="eager").eval()
+    conversations = json.loads((HERE / "conversations.json").read_text())
+    prompts = {c["name"]: record_one(model, tokenizer, c) for c in conversations}
+    assert len(prompts) == len(conversations)
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in prompts.items())
+    (HERE / "prompts.json").write_text(f"{{\n{lines}\n}}\n")
+    print(len(prompts), "prompts,", sum("answer" in p for p in prompts.values()), "answers")
+
+
+if __name__ == "__main__":
+    main()
