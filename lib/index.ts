@@ -2,6 +2,21 @@
 export { loadModel, type LoadModelOptions, type LoadProgress } from './load-model.js'
 export type { Model, ModelInfo, ModelMetrics } from './model.js'
 export type { EffectiveOptions, GenerateRequest } from './generation/options.js'
+export {
+  scaleTo,
+  type Box,
+  type Grounding,
+  type NormalizedGrounding,
+  type PictureSize,
+  type Point,
+  type Quad,
+} from './grounding/geometry.js'
+export {
+  parseBoxes,
+  parseGrounding,
+  type ParseBoxesOptions,
+  type ParsedGrounding,
+} from './grounding/parse.js'
 export type {
   FinishReason,
   GenerateResult,

@@ -1,8 +1,10 @@
 /** One request from its options to its result. */
 import { fromNativeError } from '../errors.js'
+import { GroundingReader } from '../grounding/reader.js'
 import type { NativeGenerationEvent, NativeModel, NativeStats } from '../native.js'
 import type { Abort } from './abort.js'
 import { Answer } from './answer.js'
+import { FoundBoxes } from './found-boxes.js'
 import { mergeOptions, parseRequest, type EffectiveOptions } from './options.js'
 import { preparePrompt, type Prompt, type PromptContext } from './prompt.js'
 import type { GenerateResult, GenerationEvent, Timings, Usage } from './result.js'
@@ -39,10 +41,16 @@ export async function runGeneration(
     // Where nothing is left, the engine says so with all the figures.
     const options = { ...merged, maxTokens: Math.min(merged.maxTokens, Math.max(contextLeft, 1)) }
     const usage: Usage = { ...prompt.counts, cachedTokens: 0, completionTokens: 0 }
-    const answer = new Answer(context.tokenizer.createDecoder(), context.stopIds, options.stop)
+    const answer = new Answer(
+      context.tokenizer.createDecoder(),
+      context.stopIds,
+      options.stop,
+      new GroundingReader(context.tokenizer),
+    )
+    const found = new FoundBoxes(prompt.pictureSize)
     emit({ type: 'start', usage, images: prompt.images })
-    const { reason, stats } = await decode(context, prompt, options, answer, abort, emit)
-    const result = toResult(answer, reason, { prompt, options, stats, preprocessMs })
+    const { reason, stats } = await decode(context, prompt, options, answer, found, abort, emit)
+    const result = toResult(answer, found, reason, { prompt, options, stats, preprocessMs })
     const { finishReason, timings } = result
     emit({ type: 'finish', finishReason, usage: result.usage, timings })
     return result
@@ -59,6 +67,7 @@ function decode(
   prompt: Prompt,
   options: EffectiveOptions,
   answer: Answer,
+  found: FoundBoxes,
   abort: Abort,
   emit: (event: GenerationEvent) => void,
 ): Promise<Finish> {
@@ -66,6 +75,7 @@ function decode(
     const show = (text: string) => {
       const tokenId = answer.tokenIds.at(-1)
       if (text !== '' && tokenId !== undefined) emit({ type: 'text', text, tokenId })
+      for (const item of answer.takeBoxes()) emit(found.add(item))
     }
     const onEvent = (event: NativeGenerationEvent) => {
       if (abort.aborted) return
@@ -117,6 +127,7 @@ function toResult(
   const completionTokens = answer.tokenIds.length
   return {
     text: answer.text,
+  { boxes, unplacedBoxes }: FoundBoxes,
     // The only cancel that comes here is our own, at a stop string.
     finishReason: reason === 'length' && !answer.stopped ? 'length' : 'stop',
     usage: { ...prompt.counts, cachedTokens: 0, completionTokens },

@@ -3,6 +3,7 @@ import { normalizeMessages, type MediaPart } from '../chat/messages.js'
 import { expandPlaceholders } from '../chat/prompt.js'
 import { ChatTemplate } from '../chat/template.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
+import type { PictureSize } from '../grounding/geometry.js'
 import type { NativeVisionItem } from '../native.js'
 import {
   prepareImage,
@@ -13,6 +14,7 @@ import {
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Abort } from './abort.js'
 import type { Limiter } from './limiter.js'
+import { commonSize } from './found-boxes.js'
 
 /** What turning messages into a prompt needs of a model. */
 export interface PromptContext {
@@ -50,6 +52,8 @@ export interface Prompt {
 }
 
 /** Images first, because they take longest and decide how long the prompt is; then the text. */
+  /** The size in which all images and videos came; undefined if there are none, or of several sizes. */
+  pictureSize: PictureSize | undefined
 export async function preparePrompt(
   context: PromptContext,
   request: PromptRequest,
@@ -76,6 +80,7 @@ export async function preparePrompt(
   }
 }
 
+    pictureSize: commonSize(items.map(({ info }) => info)),
 /** All of them beside each other, as far as the limiter allows; the first failure is the request's. */
 function prepareMedia(
   { checkpoint: { preprocessor }, mediaLimiter }: PromptContext,

@@ -1,4 +1,5 @@
 /** What a request gives back: plain data, all of it. */
+import type { Grounding, NormalizedGrounding } from '../grounding/geometry.js'
 import type { ImageInfo } from '../processor/image.js'
 import type { EffectiveOptions } from './options.js'
 
@@ -37,7 +38,17 @@ export interface Timings {
 
 /** A whole answer. */
 export interface GenerateResult {
+  /** The answer without special tokens. */
   text: string
+  /** The answer with its special tokens, as `<|box_start|>`, but without the one that ended it. */
+  rawText: string
+  /**
+   * Boxes, quads and points of the answer in pixels of the original picture. Empty where the request has
+   * pictures of different sizes: then they are in `unplacedBoxes`.
+   */
+  boxes: Grounding[]
+  /** What the answer points at in one of several pictures, or in none; `scaleTo()` gives pixels. */
+  unplacedBoxes: NormalizedGrounding[]
   finishReason: FinishReason
   usage: Usage
   timings: Timings
@@ -59,6 +70,10 @@ export type GenerationEvent =
    * nothing, as inside a character, are not yielded.
    */
   | { type: 'text'; text: string; tokenId: number }
+  /** A box, quad or point is complete; it comes after the text before its end. */
+  | { type: 'box'; box: Grounding }
+  /** The same for one that goes to `unplacedBoxes`. */
+  | { type: 'unplaced-box'; box: NormalizedGrounding }
   | { type: 'finish'; finishReason: FinishReason; usage: Usage; timings: Timings }
 
 /** Token counts of a request that has not been run. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { InvalidArgumentError } from '../../../lib/errors.js'
+import type { InvalidArgumentError } from '../../../lib/errors.js'
 import { scaleTo } from '../../../lib/grounding/geometry.js'
 import { parseBoxes, parseGrounding } from '../../../lib/grounding/parse.js'
 

@@ -27,7 +27,7 @@ describe('GroundingReader', () => {
     const taken: [string, string][] = []
     for (const id of tokenizer.encode(answer)) {
       reader.push(id)
-      raw += tokenizer.isSpecial(id) ? tokenizer.idToToken(id) : tokenizer.decode([id])
+      raw += tokenizer.decode([id], { skipSpecialTokens: false })
       shown += decoder.push(id).length
       for (const { kind, label } of reader.take(shown)) {
         taken.push([kind, label])
