@@ -121,13 +121,16 @@ interface Facts {
 
 function toResult(
   answer: Answer,
+  { boxes, unplacedBoxes }: FoundBoxes,
   reason: Finish['reason'],
   { prompt, options, stats, preprocessMs }: Facts,
 ): GenerateResult {
   const completionTokens = answer.tokenIds.length
   return {
     text: answer.text,
-  { boxes, unplacedBoxes }: FoundBoxes,
+    rawText: answer.rawText(),
+    boxes,
+    unplacedBoxes,
     // The only cancel that comes here is our own, at a stop string.
     finishReason: reason === 'length' && !answer.stopped ? 'length' : 'stop',
     usage: { ...prompt.counts, cachedTokens: 0, completionTokens },

@@ -13,8 +13,8 @@ import {
 } from '../processor/image.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Abort } from './abort.js'
-import type { Limiter } from './limiter.js'
 import { commonSize } from './found-boxes.js'
+import type { Limiter } from './limiter.js'
 
 /** What turning messages into a prompt needs of a model. */
 export interface PromptContext {
@@ -49,11 +49,11 @@ export interface Prompt {
   counts: PromptCounts
   /** Of the images, in order of appearance. */
   images: ImageInfo[]
+  /** The size in which all images and videos came; undefined if there are none, or of several sizes. */
+  pictureSize: PictureSize | undefined
 }
 
 /** Images first, because they take longest and decide how long the prompt is; then the text. */
-  /** The size in which all images and videos came; undefined if there are none, or of several sizes. */
-  pictureSize: PictureSize | undefined
 export async function preparePrompt(
   context: PromptContext,
   request: PromptRequest,
@@ -77,13 +77,13 @@ export async function preparePrompt(
     items: items.map(({ native }) => native),
     counts: count(tokenIds.length, items),
     images: items.filter(({ kind }) => kind === 'image').map(({ info }) => info),
+    pictureSize: commonSize(items.map(({ info }) => info)),
   }
 }
 
-    pictureSize: commonSize(items.map(({ info }) => info)),
 /** All of them beside each other, as far as the limiter allows; the first failure is the request's. */
 function prepareMedia(
-  { checkpoint: { preprocessor }, mediaLimiter }: PromptContext,
+  { checkpoint: { preprocessor }, media: rules, mediaLimiter }: PromptContext,
   media: readonly MediaPart[],
   abort: Abort,
 ): Promise<PreparedItem[]> {
