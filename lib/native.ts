@@ -82,6 +82,8 @@ export interface NativeSampling {
   frequencyPenalty: number
   presencePenalty: number
   penaltyLastN: number
+  noRepeatNgramSize: number
+  logitBias: { id: number; bias: number }[]
   seed: bigint
 }
 
@@ -91,6 +93,8 @@ export interface NativeGenerationRequest {
   sampling: NativeSampling
   stopIds: Int32Array
   maxTokens: number
+  /** Whether `logSumExp` is wanted. */
+  logProbabilities: boolean
   topLogits: number
 }
 
@@ -104,8 +108,19 @@ export interface NativeStats {
   decodeMs: number
 }
 
+export interface NativeToken {
+  type: 'token'
+  id: number
+  /** Raw: before bias, penalties and temperature. */
+  logit: number
+  /** Of all raw logits; 0 unless `logProbabilities`. A logit less this is a log probability. */
+  logSumExp: number
+  /** Raw, largest first. */
+  topLogits?: { id: number; logit: number }[]
+}
+
 export type NativeGenerationEvent =
-  | { type: 'token'; id: number; topLogits?: { id: number; logit: number }[] }
+  | NativeToken
   | { type: 'finish'; reason: 'stop' | 'length' | 'cancelled'; stats: NativeStats }
   /** `error` carries `code` and `details` as every native error does. */
   | { type: 'error'; error: Error }

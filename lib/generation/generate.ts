@@ -95,9 +95,15 @@ function decode(
         {
           prompt: prompt.tokenIds,
           items: prompt.items,
-          sampling: { ...options, seed: BigInt(options.seed) },
+          sampling: {
+            ...options,
+            noRepeatNgramSize: 0,
+            logitBias: [],
+            seed: BigInt(options.seed),
+          },
           stopIds,
           maxTokens: options.maxTokens,
+          logProbabilities: false,
           topLogits: 0,
         },
         onEvent,

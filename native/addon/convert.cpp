@@ -98,6 +98,14 @@ SamplingOptions read_sampling(const ObjectReader& reader) {
   sampling.frequency_penalty = static_cast<float>(reader.number("frequencyPenalty", -1e3, 1e3));
   sampling.presence_penalty = static_cast<float>(reader.number("presencePenalty", -1e3, 1e3));
   sampling.penalty_last_n = reader.integer("penaltyLastN", -1, kMaxInt32);
+  sampling.no_repeat_ngram_size = reader.integer("noRepeatNgramSize", 0, kMaxInt32);
+  const Napi::Array biases = reader.array("logitBias");
+  for (uint32_t i = 0; i < biases.Length(); ++i) {
+    const ObjectReader entry(biases.Get(i),
+                             reader.path("logitBias") + "[" + std::to_string(i) + "]");
+    sampling.logit_bias.push_back({static_cast<int32_t>(entry.integer("id", 0, kMaxInt32)),
+                                   static_cast<float>(entry.number("bias", -1e9, 1e9))});
+  }
   sampling.seed = reader.unsigned_bigint("seed");
   return sampling;
 }
@@ -234,6 +242,7 @@ GenerationRequest read_generation_request(const ObjectReader& reader) {
   request.sampling = read_sampling(reader.object("sampling"));
   request.stop_ids = reader.int32_array("stopIds");
   request.max_tokens = reader.integer("maxTokens", 1, kMaxInt32);
+  request.log_probabilities = reader.boolean("logProbabilities");
   request.top_logits = static_cast<int>(reader.integer("topLogits", 0, 1024));
   return request;
 }
@@ -323,6 +332,8 @@ Napi::Object to_js(Napi::Env env, const TokenOutput& token) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("type", "token");
   object.Set("id", token.id);
+  object.Set("logit", token.logit);
+  object.Set("logSumExp", token.log_sum_exp);
   if (token.top_logits.empty()) return object;
   Napi::Array top = Napi::Array::New(env, token.top_logits.size());
   for (uint32_t i = 0; i < token.top_logits.size(); ++i) {

@@ -342,6 +342,8 @@ void Engine::Impl::take_token(Generation& generation, std::span<const float> log
   try {
     output.id = sampler_.sample(logits, generation.tokens, generation.num_prompt,
                                 generation.request.sampling);
+    output.logit = logits[static_cast<size_t>(output.id)];
+    if (generation.request.log_probabilities) output.log_sum_exp = log_sum_exp(logits);
     output.top_logits = top_logits(logits, generation.request.top_logits);
     generation.append(output.id);
   } catch (...) {

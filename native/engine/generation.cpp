@@ -28,7 +28,7 @@ void check_ids(const GenerationRequest& request, int64_t vocab_size) {
 }
 
 void check_options(const GenerationRequest& request, int64_t vocab_size) {
-  check_sampling_options(request.sampling);
+  check_sampling_options(request.sampling, vocab_size);
   if (request.max_tokens < 1) {
     refuse("maxTokens",
            "maxTokens is " + std::to_string(request.max_tokens) + "; it must be at least 1");

@@ -88,6 +88,8 @@ export const greedy: NativeSampling = {
   frequencyPenalty: 0,
   presencePenalty: 0,
   penaltyLastN: -1,
+  noRepeatNgramSize: 0,
+  logitBias: [],
   seed: 0n,
 }
 
@@ -105,6 +107,7 @@ export function textRequest(
     sampling: greedy,
     stopIds: Int32Array.of(1248, 1246),
     maxTokens: max_new_tokens,
+    logProbabilities: false,
     topLogits: 0,
     ...changes,
   }
