@@ -1,12 +1,13 @@
 /**
- * Messages as callers write them, and their one normal form. Three spellings of a content part are
- * understood: the package's own (camelCase), that of the Python reference (snake_case) and OpenAI's
- * (`image_url`, `input_text`, `input_image`).
+ * Messages as callers write them, and their one normal form. These spellings of a content part are
+ * understood: the package's own (camelCase), that of the Python reference (snake_case), OpenAI's
+ * (`image_url`, `video_url`, `input_text`, `input_image`) and the AI SDK's (`file`).
  */
-import { InvalidArgumentError } from '../errors.js'
 import type { PixelOptions } from '../processor/image.js'
 import type { ImageSource } from '../processor/source.js'
 import { nearestName } from '../suggest.js'
+import { invalid, isRecord, nameOf, quoted, refuseUnknownKeys, shown } from './checks.js'
+import { filePartToNative, videoUrlToNative } from './foreign-parts.js'
 
 /** {@link PixelOptions} as the Python reference spells them. */
 export interface SnakeCasePixelOptions {
@@ -49,14 +50,35 @@ export interface VideoPart extends PixelOptions, SnakeCasePixelOptions {
   fps?: number
 }
 
+/** A video in the spelling of vLLM and other servers; options may stand beside or inside the object. */
+export interface VideoUrlPart extends Omit<VideoPart, 'type' | 'video'> {
+  type: 'video_url'
+  video_url: string | URL | ({ url: string | URL } & Omit<VideoPart, 'type' | 'video'>)
+}
+
+/** An image or video as the AI SDK writes it. A string is a URL or base64, never a path. */
+export interface FilePart extends Omit<VideoPart, 'type' | 'video'> {
+  type: 'file'
+  /** `image/…` or `video/…`. What kind of picture it is, its bytes tell. */
+  mediaType: string
+  data: string | URL | Uint8Array | ArrayBuffer
+  /** Accepted and not looked at. */
+  filename?: string
+}
+
 /** What a message's content is made of. */
-export type ContentPart = TextPart | ImagePart | ImageUrlPart | VideoPart
+export type ContentPart = TextPart | ImagePart | ImageUrlPart | VideoPart | VideoUrlPart | FilePart
 
 /** One turn of a conversation. Any role is allowed; the template decides what it means. */
 export interface ChatMessage {
   role: string
   content: string | readonly ContentPart[]
+  /** Of `role: 'tool'`: accepted, and left out of the prompt, in which the template has no place for it. */
+  tool_call_id?: string
 }
+
+/** A prompt without roles, for checkpoints that were not taught a chat format. */
+export type RawPrompt = string | readonly (string | ContentPart)[]
 
 /** A content part as the chat template sees it. */
 export type TemplatePart =
@@ -103,11 +125,48 @@ export function normalizeMessages(messages: unknown): NormalizedMessages {
   }
 }
 
+/** A raw prompt's text, with markers where the media stand, and the media in order of appearance. */
+export interface NormalizedPrompt {
+  text: string
+  media: MediaPart[]
+}
+
+/**
+ * Checks a raw prompt and writes it as the base models' template does: the texts, a marker for each
+ * image or video, and nothing else.
+ *
+ * @throws InvalidArgumentError with the `path` of the first fault, e.g. `prompt[1].maxPixels`.
+ */
+export function normalizePrompt(prompt: unknown): NormalizedPrompt {
+  const media: MediaPart[] = []
+  if (prompt === '' || (Array.isArray(prompt) && prompt.length === 0)) {
+    throw invalid('prompt', 'prompt is empty. Give a text, or a list of texts and parts.')
+  }
+  if (typeof prompt === 'string') return { text: prompt, media }
+  if (!Array.isArray(prompt)) {
+    throw invalid(
+      'prompt',
+      `prompt must be a string or a list of strings and parts, not ${nameOf(prompt)}.`,
+    )
+  }
+  const texts = prompt.map((part: unknown, index) => {
+    if (typeof part === 'string') return part
+    const normal = normalizePart(part, `prompt[${index}]`, media)
+    return normal.type === 'text' ? normal.text : marker(normal.type)
+  })
+  return { text: texts.join(''), media }
+}
+
+function marker(kind: 'image' | 'video'): string {
+  return `<|vision_start|><|${kind}_pad|><|vision_end|>`
+}
+
 function normalizeMessage(message: unknown, path: string, media: MediaPart[]): TemplateMessage {
   if (!isRecord(message)) {
     throw invalid(path, `${path} must be an object { role, content }, not ${nameOf(message)}.`)
   }
-  refuseUnknownKeys(message, messageKeys, path)
+  refuseToolCalls(message, path)
+  refuseUnknownKeys(message, message['role'] === 'tool' ? toolMessageKeys : messageKeys, path)
   const { role, content } = message
   if (typeof role !== 'string' || role === '') {
     throw invalid(
@@ -128,12 +187,29 @@ function normalizeMessage(message: unknown, path: string, media: MediaPart[]): T
   }
 }
 
+/** Tools are not offered yet, so a history with calls cannot be told to the model as they were made. */
+function refuseToolCalls(message: Record<string, unknown>, path: string): void {
+  for (const key of toolCallKeys) {
+    if (message[key] === undefined) continue
+    throw invalid(
+      `${path}.${key}`,
+      `${path}.${key}: tool calls are not supported yet, and Qwen2-VL's chat template has no place for ` +
+        'them. Write what the model said as content, and the result as a message of its own.',
+    )
+  }
+}
+
 function normalizePart(part: unknown, path: string, media: MediaPart[]): TemplatePart {
   if (!isRecord(part)) {
     const hint = typeof part === 'string' ? " Write { type: 'text', text: '…' }." : ''
     throw invalid(path, `${path} must be a content part, not ${nameOf(part)}.${hint}`)
   }
-  switch (partKind(part, path)) {
+  const kind = partKind(part, path)
+  switch (kind) {
+    case 'file':
+      return normalizePart(filePartToNative(part, path), path, media)
+    case 'video_url':
+      return normalizePart(videoUrlToNative(part, path), path, media)
     case 'text':
       return normalizeText(part, path)
     case 'image':
@@ -146,7 +222,10 @@ function normalizePart(part: unknown, path: string, media: MediaPart[]): Templat
 }
 
 /** By `type`; without one, by the key that carries the content, as the reference does. */
-function partKind(part: Record<string, unknown>, path: string): 'text' | 'image' | 'video' {
+function partKind(
+  part: Record<string, unknown>,
+  path: string,
+): 'text' | 'image' | 'video' | 'video_url' | 'file' {
   const { type } = part
   if (type === undefined) {
     if ('image' in part || 'image_url' in part) return 'image'
@@ -165,7 +244,9 @@ function partKind(part: Record<string, unknown>, path: string): 'text' | 'image'
     case 'video':
       return 'video'
     case 'video_url':
-      throw invalid(`${path}.type`, `${path} is a video_url. ${framesOnly}`)
+      return 'video_url'
+    case 'file':
+      return 'file'
     default: {
       const suggestion = typeof type === 'string' ? nearestName(type, partTypes) : undefined
       throw invalid(
@@ -190,6 +271,7 @@ function normalizeText(part: Record<string, unknown>, path: string): TemplatePar
 }
 
 function normalizeImage(part: Record<string, unknown>, path: string): MediaPart {
+  refuseVideoOptions(part, path)
   refuseUnknownKeys(part, imageKeys, path)
   checkDetail(part['detail'], `${path}.detail`)
   const key = onlyOneOf(part, ['image', 'image_url'], path)
@@ -198,6 +280,7 @@ function normalizeImage(part: Record<string, unknown>, path: string): MediaPart 
   const options = pixelOptions(part, path)
   if (key === 'image_url' && isRecord(value) && !isImageSource(value)) {
     // OpenAI's object form. Pixel limits inside it are how other servers take them.
+    refuseVideoOptions(value, valuePath)
     refuseUnknownKeys(value, imageUrlKeys, valuePath)
     checkDetail(value['detail'], `${valuePath}.detail`)
     const inner = pixelOptions(value, valuePath)
@@ -216,6 +299,16 @@ function normalizeImage(part: Record<string, unknown>, path: string): MediaPart 
   }
   checkLimits(options, path)
   return { kind: 'image', image: imageSource(value, valuePath), options, path }
+}
+
+function refuseVideoOptions(part: Record<string, unknown>, path: string): void {
+  for (const key of ['fps', ...samplingKeys]) {
+    if (part[key] === undefined) continue
+    throw invalid(
+      `${path}.${key}`,
+      `${path}.${key} chooses frames of a video, and this is an image. Leave it out.`,
+    )
+  }
 }
 
 function normalizeVideo(part: Record<string, unknown>, path: string): MediaPart {
@@ -331,25 +424,6 @@ function onlyOneOf<Key extends string>(
   return key
 }
 
-function refuseUnknownKeys(
-  object: Record<string, unknown>,
-  known: readonly string[],
-  path: string,
-): void {
-  for (const key of Object.keys(object)) {
-    if (known.includes(key) || object[key] === undefined) continue
-    const suggestion = nearestName(key, known)
-    throw invalid(
-      `${path}.${key}`,
-      `${path}.${key} is not known. ` +
-        (suggestion === undefined
-          ? `The keys here are ${quoted(known)}.`
-          : `Did you mean '${suggestion}'?`),
-      suggestion,
-    )
-  }
-}
-
 const framesOnly =
   'Video files are not read yet: give the frames as a list of images, ' +
   "{ type: 'video', video: ['frame-0.png', 'frame-1.png', …] }."
@@ -361,8 +435,13 @@ const pixelNames = [
   ['resizedWidth', 'resized_width'],
 ] as const
 const pixelKeys = pixelNames.flat()
-const partTypes = ['text', 'image', 'video', 'image_url', 'input_text', 'input_image'] as const
+const partTypes = [
+  ...['text', 'image', 'video', 'image_url', 'video_url'],
+  ...['input_text', 'input_image', 'file'],
+] as const
 const messageKeys = ['role', 'content'] as const
+const toolMessageKeys = [...messageKeys, 'tool_call_id'] as const
+const toolCallKeys = ['tool_calls', 'toolCalls', 'function_call', 'functionCall'] as const
 const textKeys = ['type', 'text'] as const
 const imageKeys = ['type', 'image', 'image_url', 'detail', ...pixelKeys] as const
 const imageUrlKeys = ['url', 'detail', ...pixelKeys] as const
@@ -380,33 +459,3 @@ const samplingKeys = [
   'videoEnd',
   'video_end',
 ] as const
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-/** What a value is, in words: `null`, `a number`, `an instance of Blob`. */
-function nameOf(value: unknown): string {
-  if (value === undefined || value === null) return String(value)
-  if (Array.isArray(value)) return 'a list'
-  if (typeof value !== 'object') return value === '' ? 'an empty string' : `a ${typeof value}`
-  const prototype: unknown = Object.getPrototypeOf(value)
-  const name = isRecord(prototype) ? prototype.constructor.name : ''
-  return name === '' || name === 'Object' ? 'an object' : `an instance of ${name}`
-}
-
-/** Numbers as they are, everything else in words. */
-function shown(value: unknown): string {
-  return typeof value === 'number' ? String(value) : nameOf(value)
-}
-
-function quoted(names: readonly string[]): string {
-  return names.map((name) => `'${name}'`).join(', ')
-}
-
-function invalid(path: string, message: string, suggestion?: string): InvalidArgumentError {
-  return new InvalidArgumentError(message, {
-    path,
-    ...(suggestion !== undefined && { suggestion }),
-  })
-}

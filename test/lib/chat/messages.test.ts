@@ -3,6 +3,7 @@ import {
   type ChatMessage,
   type NormalizedMessages,
   normalizeMessages,
+  normalizePrompt,
 } from '../../../lib/chat/messages.js'
 import { InvalidArgumentError } from '../../../lib/errors.js'
 
@@ -122,6 +123,160 @@ describe('spellings of an image', () => {
   })
 })
 
+describe('files as the AI SDK writes them', () => {
+  const bytes = Buffer.from('picture bytes')
+
+  it.each<[string, unknown, unknown]>([
+    ['bytes', bytes, bytes],
+    ['base64', bytes.toString('base64'), bytes],
+    ['a data URL', 'data:image/png;base64,AAAA', 'data:image/png;base64,AAAA'],
+    ['a web address', 'https://host/a.png', 'https://host/a.png'],
+    ['a URL object', new URL('https://host/a.png'), new URL('https://host/a.png')],
+  ])('%s', (_, data, image) => {
+    for (const type of [
+      { mediaType: 'image/png' },
+      { mediaType: 'image/*' },
+      { mimeType: 'image/webp' },
+    ]) {
+      const part = { type: 'file', data, filename: 'a.png', max_pixels: 9000, ...type }
+      expect(user(part)).toEqual({
+        messages: [{ role: 'user', content: [{ type: 'image', image: true }] }],
+        media: [
+          { kind: 'image', image, options: { maxPixels: 9000 }, path: 'messages[0].content[0]' },
+        ],
+      })
+    }
+  })
+
+  it.each<[string, unknown, string, RegExp]>([
+    ['another type', { mediaType: 'audio/mp3', data: bytes }, '.mediaType', /is 'audio\/mp3'/],
+    ['no type', { data: bytes }, '.mediaType', /is undefined/],
+    ['no data', { mediaType: 'image/png' }, '.data', /not undefined/],
+    ['a path', { mediaType: 'image/png', data: './a.png' }, '.data', /neither a URL nor base64/],
+    [
+      'a name that is none',
+      { mediaType: 'image/png', data: bytes, filename: 1 },
+      '.filename',
+      /a number/,
+    ],
+    [
+      'an image beside it',
+      { mediaType: 'image/png', data: bytes, image: 'a' },
+      '.image',
+      /in data/,
+    ],
+    [
+      'both type keys',
+      { mediaType: 'image/png', mimeType: 'image/png', data: bytes },
+      '.mimeType',
+      /both/,
+    ],
+    [
+      'a misspelt option',
+      { mediaType: 'image/png', data: bytes, maxPixel: 1 },
+      '.maxPixel',
+      /'maxPixels'/,
+    ],
+    [
+      'a frame rate of an image',
+      { mediaType: 'image/png', data: bytes, fps: 1 },
+      '.fps',
+      /is an image/,
+    ],
+  ])('with %s: says so', (_, part, path, message) => {
+    const error = partFailure({ type: 'file', ...(part as object) })
+    expect(error.path).toBe(`messages[0].content[1]${path}`)
+    expect(error.message).toMatch(message)
+  })
+})
+
+describe('faults of a video_url', () => {
+  it.each<[string, unknown, string, RegExp]>([
+    ['no address', { video_url: {} }, '.video_url.url', /address, not undefined/],
+    ['a list', { video_url: ['a.png'] }, '.video_url', /address, not a list/],
+    [
+      'an option twice',
+      { video_url: { url: 'a', fps: 1 }, fps: 2 },
+      '.video_url.fps',
+      /given twice/,
+    ],
+    ['a video beside it', { video_url: 'a', video: ['b'] }, '', /both video and video_url/],
+  ])('%s', (_, part, path, message) => {
+    const error = partFailure({ type: 'video_url', ...(part as object) })
+    expect(error.path).toBe(`messages[0].content[1]${path}`)
+    expect(error.message).toMatch(message)
+  })
+})
+
+describe('histories with tools', () => {
+  it('keep the result of a tool as a turn of its own role', () => {
+    const messages = [
+      { role: 'user', content: 'Weather?' },
+      { role: 'assistant', content: 'I look it up.' },
+      { role: 'tool', content: '12 °C', tool_call_id: 'call-1' },
+    ]
+    expect(normalizeMessages(messages).messages).toEqual([
+      messages[0],
+      messages[1],
+      { role: 'tool', content: '12 °C' },
+    ])
+  })
+
+  it.each(['tool_calls', 'toolCalls', 'function_call', 'functionCall'])('refuse %s', (key) => {
+    const error = failure([{ role: 'assistant', content: null, [key]: [] }])
+    expect(error.path).toBe(`messages[0].${key}`)
+    expect(error.message).toMatch(
+      /tool calls are not supported yet.*Write what the model said as content/,
+    )
+  })
+
+  it('refuse the id of a call elsewhere', () => {
+    expect(failure([{ role: 'user', content: '', tool_call_id: 'a' }]).path).toBe(
+      'messages[0].tool_call_id',
+    )
+  })
+})
+
+describe('raw prompts', () => {
+  it('are texts and markers, nothing else', () => {
+    expect(normalizePrompt('Once')).toEqual({ text: 'Once', media: [] })
+    const prompt = [
+      { type: 'image', image: 'a.png', maxPixels: 9000 },
+      'a cap, ',
+      { type: 'text', text: 'and ' },
+      { type: 'video', video: ['0.png', '1.png'] },
+      { type: 'image_url', image_url: { url: 'b.png' } },
+    ]
+    const { text, media } = normalizePrompt(prompt)
+    expect(text).toBe(
+      '<|vision_start|><|image_pad|><|vision_end|>a cap, and <|vision_start|><|video_pad|><|vision_end|>' +
+        '<|vision_start|><|image_pad|><|vision_end|>',
+    )
+    expect(media.map(({ kind, path }) => [kind, path])).toEqual([
+      ['image', 'prompt[0]'],
+      ['video', 'prompt[3]'],
+      ['image', 'prompt[4]'],
+    ])
+  })
+
+  it.each<[string, unknown, string, RegExp]>([
+    ['an empty string', '', 'prompt', /is empty/],
+    ['an empty list', [], 'prompt', /is empty/],
+    ['a number', 1, 'prompt', /must be a string or a list of strings and parts, not a number/],
+    ['a part that is none', ['a', 1], 'prompt[1]', /must be a content part, not a number/],
+    ['a message', [{ role: 'user', content: 'a' }], 'prompt[0].type', /is missing/],
+    [
+      'a wrong option',
+      [{ type: 'image', image: 'a', fps: 1 }],
+      'prompt[0].fps',
+      /this is an image/,
+    ],
+  ])('cannot be %s', (_, prompt, path, message) => {
+    expect(() => normalizePrompt(prompt)).toThrow(expect.objectContaining({ path }) as Error)
+    expect(() => normalizePrompt(prompt)).toThrow(message)
+  })
+})
+
 describe('spellings of the others', () => {
   it('text as input_text, and without a type', () => {
     const { messages } = user({ type: 'input_text', text: 'a' }, { text: 'b' })
@@ -195,9 +350,9 @@ describe('faults of messages', () => {
   })
 
   it('a key that is like none, with those that there are', () => {
-    const error = failure([{ role: 'user', content: 'Hi', tool_calls: [] }])
+    const error = failure([{ role: 'user', content: 'Hi', audio: [] }])
     expect(error.message).toBe(
-      "messages[0].tool_calls is not known. The keys here are 'role', 'content'.",
+      "messages[0].audio is not known. The keys here are 'role', 'content'.",
     )
   })
 })
@@ -243,6 +398,19 @@ describe('faults of a part', () => {
       /more than/,
     ],
     ['half a size', { ...image, resizedWidth: 28 }, '.resizedHeight', /go together/],
+    [
+      'a frame rate of an image',
+      { ...image, fps: 2 },
+      '.fps',
+      /chooses frames of a video, and this is/,
+    ],
+    ['a frame count of an image', { ...image, nframes: 2 }, '.nframes', /this is an image/],
+    [
+      'a frame rate inside image_url',
+      { type: 'image_url', image_url: { url: 'a', fps: 2 } },
+      '.image_url.fps',
+      /this is an image/,
+    ],
     ['an unknown detail', { ...image, detail: 'max' }, '.detail', /'auto', 'low' or 'high'/],
     [
       'an unknown key of image_url',
