@@ -179,13 +179,14 @@ export interface NativeBinding {
   /** Reads and checks only the headers of safetensors files, on a native thread. */
   readTensorTable(weightFiles: string[]): Promise<NativeTensorInfo[]>
   /**
-   * Converts to RGB and resizes with Pillow's bicubic once per size of `sizes`, on a native thread.
+   * Converts to RGB and resizes once per size of `sizes`, on a native thread. The filter is Pillow's
+   * bicubic, or torchvision's on float32 samples as the frames of video files have it.
    * `pixels.data` is not copied and must not be changed before the promise settles.
    */
   prepareImage(
     pixels: NativeRawPixels,
     alpha: 'composite' | 'drop',
-    sizes: { width: number; height: number }[],
+    sizes: { width: number; height: number; filter?: 'pillow' | 'torchvision' }[],
   ): Promise<NativeImage>
   /** Patch rows [numPatches, 1176] of the item as the reference's processor gives them. */
   extractPatches(
