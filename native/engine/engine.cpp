@@ -12,7 +12,9 @@
 
 #include "common/error.h"
 #include "engine/block_pool.h"
+#include "engine/embedding_cache.h"
 #include "engine/generation.h"
+#include "engine/prefix_cache.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
 
@@ -37,6 +39,12 @@ void check_options(const EngineOptions& options) {
   check("maxQueue", options.max_queue, 0);
   check("maxContext", options.max_context, 2);
   check("prefillChunk", options.prefill_chunk, 1);
+  if (options.image_cache_bytes < 0) {
+    throw Error("ERR_INVALID_ARGUMENT",
+                "imageCacheBytes is " + std::to_string(options.image_cache_bytes) +
+                    "; it must be 0 (keep none) or a number of bytes",
+                {{"path", std::string("imageCacheBytes")}});
+  }
 }
 
 Error disposed_error() {
@@ -74,10 +82,12 @@ class Engine::Impl {
         config_(model->config()),
         model_(std::move(model)),
         pool_(model_->num_kv_blocks()),
+        prefixes_(&pool_),
+        embeddings_(options.image_cache_bytes),
         limits_{options.max_context, pool_.num_total() * kKvBlockTokens},
         scheduler_({options.max_sequences, options.prefill_chunk, model_->max_step_tokens(),
                     kKvBlockTokens},
-                   &pool_),
+                   &pool_, &prefixes_),
         sampler_(config_.vocab_size) {
     metrics_.kv_blocks_total = pool_.num_total();
   }
@@ -86,6 +96,8 @@ class Engine::Impl {
   uint64_t submit(GenerationRequest request, std::shared_ptr<GenerationListener> listener);
   void cancel(uint64_t id);
   EngineMetrics metrics() const;
+  void clear_cache();
+  EmbeddingCache& embeddings() { return embeddings_; }
   /// Starts the thread, which keeps `self` alive until it ends.
   void start(std::shared_ptr<Impl> self) {
     thread_ = std::thread([self = std::move(self)] { self->run(); });
@@ -99,6 +111,7 @@ class Engine::Impl {
   void run();
   bool take_messages();
   void turn();
+  void forget_cached();
   void refuse_if_closed() const;
 
   void advance_vision(Generation& generation);
@@ -124,6 +137,8 @@ class Engine::Impl {
   const ModelConfig config_;
   std::unique_ptr<Model> model_;
   BlockPool pool_;
+  PrefixCache prefixes_;
+  EmbeddingCache embeddings_;  // has a lock of its own
   const GenerationLimits limits_;
   Scheduler scheduler_;
   Sampler sampler_;
@@ -137,6 +152,9 @@ class Engine::Impl {
   std::unordered_map<uint64_t, std::unique_ptr<Generation>> live_;  // erased by the thread only
   std::vector<Generation*> inbox_;
   bool cancels_pending_ = false;
+  uint64_t clears_asked_ = 0, clears_done_ = 0;
+  bool has_ended_ = false;  // the thread takes no messages any more
+  std::condition_variable cleared_;
   EngineMetrics metrics_;
 
   std::mutex join_mutex_;
@@ -190,7 +208,15 @@ EngineMetrics Engine::Impl::metrics() const {
   const std::lock_guard lock(mutex_);
   EngineMetrics result = metrics_;
   result.waiting += static_cast<int64_t>(inbox_.size());
+  result.image_cache = embeddings_.metrics();
   return result;
+}
+
+void Engine::Impl::clear_cache() {
+  std::unique_lock lock(mutex_);
+  const uint64_t asked = ++clears_asked_;
+  wake_.notify_one();
+  cleared_.wait(lock, [&] { return clears_done_ >= asked || has_ended_; });
 }
 
 void Engine::Impl::shutdown() {
@@ -220,19 +246,26 @@ void Engine::Impl::run() {
     }
   }
   fail_all(std::make_exception_ptr(disposed_error()));
+  embeddings_.close();
   model_.reset();
+  const std::lock_guard lock(mutex_);
+  has_ended_ = true;
+  cleared_.notify_all();
 }
 
 /// Waits while there is nothing to do. False when the engine is to end.
 bool Engine::Impl::take_messages() {
   std::vector<Generation*> arrived;
   std::vector<Generation*> cancelled;
+  uint64_t clears = 0;
   {
     std::unique_lock lock(mutex_);
     wake_.wait(lock, [&] {
-      return shutdown_ || cancels_pending_ || !inbox_.empty() || !scheduler_.idle();
+      return shutdown_ || cancels_pending_ || clears_asked_ != clears_done_ || !inbox_.empty() ||
+             !scheduler_.idle();
     });
     if (shutdown_) return false;
+    clears = clears_asked_;
     arrived.swap(inbox_);
     if (std::exchange(cancels_pending_, false)) {
       for (const auto& [id, generation] : live_) {
@@ -242,7 +275,20 @@ bool Engine::Impl::take_messages() {
   }
   for (Generation* generation : arrived) scheduler_.add(generation);
   for (Generation* generation : cancelled) finish(*generation, FinishReason::kCancelled);
+  if (clears != clears_done_) {
+    forget_cached();
+    const std::lock_guard lock(mutex_);
+    clears_done_ = clears;
+    cleared_.notify_all();
+  }
   return true;
+}
+
+void Engine::Impl::forget_cached() {
+  prefixes_.clear();
+  embeddings_.clear();
+  if (scheduler_.idle()) model_->trim_kv_cache();
+  publish_metrics();
 }
 
 void Engine::Impl::turn() {
@@ -258,7 +304,7 @@ void Engine::Impl::advance_vision(Generation& generation) {
   note_start(generation);
   const Clock::time_point begin = Clock::now();
   try {
-    if (generation.advance_vision(*model_)) scheduler_.finish_vision(&generation);
+    if (generation.advance_vision(*model_, embeddings_)) scheduler_.finish_vision(&generation);
   } catch (...) {
     fail(generation, current_error());
     return;
@@ -327,9 +373,10 @@ void Engine::Impl::take_results(std::span<const StepItem> items, std::span<const
   bool prompt_ended = false;
   size_t row = 0;
   for (const StepItem& item : items) {
+    Generation& generation = generation_of(item);
+    generation.note_computed(item.first_token, item.count);
     scheduler_.finish_item(item);
     if (!item.wants_logits) continue;
-    Generation& generation = generation_of(item);
     prompt_ended |= generation.num_answer() == 0;
     take_token(generation, logits.subspan(row++ * vocab_size, vocab_size));
   }
@@ -354,6 +401,7 @@ void Engine::Impl::take_token(Generation& generation, std::span<const float> log
   const Clock::time_point now = Clock::now();
   if (generation.stats.completion_tokens == 1) {
     counters_.prompt_tokens += generation.num_prompt;
+    counters_.cached_prompt_tokens += generation.stats.cached_tokens;
     generation.first_token_at = now;
     generation.stats.first_token_ms = milliseconds(now - generation.submitted_at);
   }
@@ -414,7 +462,8 @@ void Engine::Impl::end(Generation& generation, const Event& last_event) {
     owner = live_.extract(generation.id);
     is_last = live_.empty();
   }
-  if (is_last) model_->trim_kv_cache();
+  // Blocks that are kept for later requests hold their memory; without any, all goes back.
+  if (is_last && pool_.num_cached() == 0) model_->trim_kv_cache();
   publish_metrics();
   notify(generation, last_event);
 }
@@ -458,6 +507,7 @@ void Engine::Impl::publish_metrics() {
   metrics_.running = scheduler_.num_running();
   metrics_.waiting = scheduler_.num_waiting();
   metrics_.kv_blocks_used = pool_.num_used();
+  metrics_.kv_blocks_cached = pool_.num_cached();
   metrics_.kv_blocks_total = pool_.num_total();
 }
 
@@ -483,6 +533,12 @@ uint64_t Engine::submit(GenerationRequest request, std::shared_ptr<GenerationLis
 void Engine::cancel(uint64_t id) { impl_->cancel(id); }
 
 void Engine::shutdown() { impl_->shutdown(); }
+
+void Engine::clear_cache() { impl_->clear_cache(); }
+
+void Engine::pin(const ContentHash& item) { impl_->embeddings().pin(item); }
+
+void Engine::unpin(const ContentHash& item) { impl_->embeddings().unpin(item); }
 
 EngineMetrics Engine::metrics() const { return impl_->metrics(); }
 

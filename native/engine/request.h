@@ -42,6 +42,8 @@ struct GenerationRequest {
   /// text.
   std::vector<int32_t> stop_ids;
   int64_t max_tokens = 1024;
+  /// False: nothing of it comes from the prefix and the image cache, and nothing goes there.
+  bool use_cache = true;
   bool log_probabilities = false;  // TokenOutput::log_sum_exp is wanted
   int top_logits = 0;              // how many (id, raw logit) pairs come with each token
 };
@@ -68,7 +70,9 @@ struct TokenOutput {
 /// to first token; decode: first to last token.
 struct GenerationStats {
   int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;  // of the prompt, taken from the prefix cache
   int64_t completion_tokens = 0;
+  std::vector<bool> reused_items;  // by item: it was not encoded for this request
   double queue_ms = 0, vision_ms = 0, prefill_ms = 0, first_token_ms = 0, decode_ms = 0;
 };
 

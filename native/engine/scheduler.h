@@ -8,15 +8,19 @@
 // - A step takes one token of every decoding sequence, then prompt chunks in order of arrival.
 // - A sequence is admitted when the pool can hold all its known tokens and still has one block to
 //   grow for every running sequence; it then owns the blocks of all its known tokens.
+// - Full blocks are found again by content: those that a sequence begins with and that are in the
+//   prefix cache are not computed again. Its last known token always is, for its logits.
 // - When a decoding sequence finds no block, the most recently admitted sequence gives up its own
-//   and goes back to the front of the queue; what it had computed is computed again later. So the
-//   oldest sequence always goes on, and because each fits alone, every one ends.
+//   and goes back to the front of the queue; what is by then no longer in the prefix cache is
+//   computed again. So the oldest sequence always goes on, and because each fits alone, every one
+//   ends.
 
 #include <cstdint>
 #include <deque>
 #include <vector>
 
 #include "engine/block_pool.h"
+#include "engine/prefix_cache.h"
 #include "engine/sequence.h"
 
 namespace qvl {
@@ -45,8 +49,8 @@ struct StepPlan {
 
 class Scheduler {
  public:
-  /// `pool` must outlive the scheduler.
-  Scheduler(const SchedulerOptions& options, BlockPool* pool);
+  /// `pool` and `prefixes`, which indexes it, must outlive the scheduler.
+  Scheduler(const SchedulerOptions& options, BlockPool* pool, PrefixCache* prefixes);
 
   /// True when the pool, all of it, can hold the sequence at its longest.
   bool can_ever_fit(int64_t max_cached) const;
@@ -55,7 +59,7 @@ class Scheduler {
   /// Decides the next step; preempts, admits and gives blocks. Calling it again without having
   /// computed anything plans the same step.
   StepPlan plan();
-  /// The visual items of the sequence are encoded.
+  /// The visual items that the sequence needs are encoded.
   void finish_vision(Sequence* sequence);
   /// The item's keys and values are in the cache.
   void finish_item(const StepItem& item);
@@ -80,10 +84,16 @@ class Scheduler {
   void preempt_last(StepPlan& plan);
   void plan_decodes(StepPlan& plan);
   void admit();
-  void plan_prefills(StepPlan& plan) const;
+  void plan_prefills(StepPlan& plan);
+  std::vector<int32_t> find_known_blocks(const Sequence& sequence) const;
+  int32_t find_block(const Sequence& sequence, size_t index) const;
+  void catch_up(Sequence* sequence);
+  void index_full_blocks(Sequence* sequence, int64_t first_token);
+  void replace_block(Sequence* sequence, size_t index, int32_t block);
 
   SchedulerOptions options_;
   BlockPool* pool_;
+  PrefixCache* prefixes_;
   std::vector<Sequence*> running_;  // in order of arrival
   std::deque<Sequence*> waiting_;   // in order of arrival, all later than running_
 };

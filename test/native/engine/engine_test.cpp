@@ -46,9 +46,13 @@ std::vector<GenerationRequest> mixed_requests(int64_t count) {
   return requests;
 }
 
+/// Nothing is used; and nothing is left when what is kept for later requests is given up.
 void check_blocks_are_back(const FakeEngine& fake) {
+  CHECK_EQ(fake.engine->metrics().kv_blocks_used, 0);
+  fake.engine->clear_cache();
   const EngineMetrics metrics = fake.engine->metrics();
   CHECK_EQ(metrics.kv_blocks_used, 0);
+  CHECK_EQ(metrics.kv_blocks_cached, 0);
   CHECK_EQ(metrics.running, 0);
   CHECK_EQ(metrics.waiting, 0);
   CHECK_EQ(fake.log->embeddings_alive.load(), 0);
@@ -117,7 +121,9 @@ TEST(preemption_changes_no_answer_and_emits_nothing_twice) {
 }
 
 TEST(visual_tokens_are_freed_once_nobody_can_need_them_again) {
-  FakeEngine fake;
+  EngineOptions options;
+  options.image_cache_bytes = 0;
+  FakeEngine fake({}, options);
   const auto recorder = fake.submit(item_request(make_item(1, 4, 4), 1, 50));
   recorder->wait_for_tokens(2);
   CHECK_EQ(fake.log->embeddings_alive.load(), 0);

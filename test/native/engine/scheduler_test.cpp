@@ -19,17 +19,19 @@ namespace {
 class Harness {
  public:
   Harness(int64_t num_blocks, SchedulerOptions options)
-      : pool(num_blocks), scheduler(options, &pool) {}
+      : pool(num_blocks), prefixes(&pool), scheduler(options, &pool, &prefixes) {}
 
   Sequence* add(int64_t prompt, int64_t max_answer = 100, bool needs_vision = false) {
-    sequences_.push_back(std::make_unique<Sequence>());
-    Sequence* sequence = sequences_.back().get();
-    sequence->id = sequences_.size();
-    sequence->num_tokens = prompt;
-    sequence->max_cached = prompt + max_answer - 1;
-    sequence->needs_vision = needs_vision;
-    scheduler.add(sequence);
-    return sequence;
+    return add(std::make_unique<TextSequence>(), prompt, max_answer, needs_vision);
+  }
+
+  /// A sequence that uses the prefix cache; its tokens are the letters of `text`, and `answer` is
+  /// what it will say.
+  Sequence* add_text(const std::string& text, const std::string& answer = "") {
+    auto sequence = std::make_unique<TextSequence>();
+    for (const char letter : text + answer) sequence->tokens.push_back(letter);
+    sequence->uses_cache = true;
+    return add(std::move(sequence), static_cast<int64_t>(text.size()), 100, false);
   }
 
   std::string plan() {
@@ -47,10 +49,36 @@ class Harness {
     return text;
   }
 
+  void finish_vision(Sequence* sequence) {
+    sequence->vision_end = 0;
+    scheduler.finish_vision(sequence);
+  }
+
   BlockPool pool;
+  PrefixCache prefixes;
   Scheduler scheduler;
 
  private:
+  struct TextSequence : Sequence {
+    BlockContent block_content(int64_t index) const override {
+      const std::span<const int32_t> all = tokens;
+      return {all.subspan(static_cast<size_t>(4 * index), 4), {}};
+    }
+    std::vector<int32_t> tokens;
+  };
+
+  Sequence* add(std::unique_ptr<TextSequence> owned, int64_t prompt, int64_t max_answer,
+                bool needs_vision) {
+    sequences_.push_back(std::move(owned));
+    Sequence* sequence = sequences_.back().get();
+    sequence->id = sequences_.size();
+    sequence->num_tokens = prompt;
+    sequence->max_cached = prompt + max_answer - 1;
+    sequence->vision_end = needs_vision ? prompt : 0;
+    scheduler.add(sequence);
+    return sequence;
+  }
+
   static std::string name(const Sequence* sequence) {
     return {static_cast<char>('a' + sequence->id - 1)};
   }
@@ -142,9 +170,9 @@ TEST(vision_goes_on_beside_the_steps_of_others_one_sequence_at_a_time) {
   Sequence* b = harness.add(4, 100, true);
   harness.add(2);
   check_steps(harness, {"c p0+2!, a v", "c d2!, a v"});
-  harness.scheduler.finish_vision(a);
+  harness.finish_vision(a);
   check_steps(harness, {"c d3!, a p0+4!, b v"});
-  harness.scheduler.finish_vision(b);
+  harness.finish_vision(b);
   check_steps(harness, {"a d4!, c d4!, b p0+4!", "a d5!, b d4!, c d5!"});
 }
 
@@ -202,7 +230,7 @@ TEST(the_oldest_is_never_preempted_and_everyone_ends) {
     const StepPlan plan = harness.scheduler.plan();
     CHECK(!plan.items.empty() || plan.vision != nullptr);
     for (const Sequence* sequence : plan.preempted) CHECK(sequence != open.front());
-    if (plan.vision != nullptr) harness.scheduler.finish_vision(plan.vision);
+    if (plan.vision != nullptr) harness.finish_vision(plan.vision);
     for (const StepItem& item : plan.items) {
       harness.scheduler.finish_item(item);
       if (!item.wants_logits) continue;
@@ -248,4 +276,140 @@ TEST(says_what_can_never_fit) {
   Harness harness(10, options_of(8, 64, 64));
   CHECK(harness.scheduler.can_ever_fit(40));
   CHECK(!harness.scheduler.can_ever_fit(41));
+}
+
+TEST(a_prompt_begins_where_known_blocks_end) {
+  Harness harness(100, options_of(8, 100, 100));
+  Sequence* a = harness.add_text("abcdefghij", "klmnop");
+  check_steps(harness, {"a p0+10!", "a d10!", "a d11!"});
+  harness.scheduler.remove(a);  // abcd, efgh and, of its answer, ijkl are full
+  CHECK_EQ(harness.pool.num_used(), 0);
+  CHECK_EQ(harness.pool.num_cached(), 3);
+
+  harness.add_text("abcdefghijklm");  // all that is known, answer included
+  harness.add_text("abcdXfgh");       // the first block
+  harness.add_text("Xbcdefgh");       // nothing: what stands before counts
+  harness.add_text("abcd");           // nothing: one token is computed for its logits
+  harness.add_text("abcde");
+  CHECK_EQ(harness.step(), "b p12+1!, c p4+4!, d p0+8!, e p0+4!, f p4+1!");
+}
+
+TEST(blocks_that_are_shared_are_counted_once_and_stay_until_their_last_owner_ends) {
+  Harness harness(8, options_of(8, 100, 100));
+  Sequence* a = harness.add_text("abcdefghij");
+  harness.step();
+  CHECK_EQ(harness.pool.num_used(), 3);
+  Sequence* b = harness.add_text("abcdefghkl");
+  CHECK_EQ(harness.step(), "a d10!, b p8+2!");
+  CHECK_EQ(harness.pool.num_used(), 4);
+  CHECK_EQ(a->blocks[1], b->blocks[1]);
+  CHECK(a->blocks[2] != b->blocks[2]);
+  harness.scheduler.remove(a);
+  CHECK_EQ(harness.pool.num_used(), 3);
+  CHECK_EQ(harness.step(), "b d10!");
+  harness.scheduler.remove(b);
+  CHECK_EQ(harness.pool.num_used(), 0);
+  CHECK_EQ(harness.pool.num_cached(), 2);
+}
+
+TEST(a_prompt_takes_over_what_another_has_computed_meanwhile) {
+  // Both are admitted before anything is known; the chunk is enough for one of them only.
+  Harness harness(100, options_of(8, 10, 100));
+  Sequence* a = harness.add_text("abcdefghij");
+  Sequence* b = harness.add_text("abcdefghijkl");
+  CHECK_EQ(harness.step(), "a p0+10!");
+  CHECK_EQ(harness.pool.num_used(), 6);
+  CHECK_EQ(harness.step(), "a d10!, b p8+4!");
+  CHECK_EQ(harness.pool.num_used(), 4);  // b's own two first blocks are free again
+  CHECK(a->blocks[0] == b->blocks[0] && a->blocks[1] == b->blocks[1]);
+}
+
+TEST(equal_blocks_computed_in_one_step_become_one) {
+  Harness harness(100, options_of(8, 100, 100));
+  Sequence* a = harness.add_text("abcdefghij");
+  Sequence* b = harness.add_text("abcdefghxy");
+  CHECK_EQ(harness.step(), "a p0+10!, b p0+10!");
+  CHECK_EQ(harness.pool.num_used(), 4);
+  CHECK(a->blocks[0] == b->blocks[0] && a->blocks[1] == b->blocks[1]);
+}
+
+TEST(cached_blocks_make_room_oldest_first_and_the_end_of_a_chain_before_its_begin) {
+  Harness harness(6, options_of(1, 100, 100));
+  const auto run = [&](const std::string& text) {
+    Sequence* sequence = harness.add_text(text);
+    const std::string step = harness.step();
+    harness.scheduler.remove(sequence);
+    return step;
+  };
+  CHECK_EQ(run("abcdefgh-"), "a p0+9!");
+  CHECK_EQ(run("ABCDEFGH-"), "b p0+9!");
+  CHECK_EQ(harness.pool.num_cached(), 4);
+  CHECK_EQ(run("abcdefgh="), "c p8+1!");  // used again: now the newest
+  CHECK_EQ(run("012345678"), "d p0+9!");  // takes the last free blocks and the end of b's
+  CHECK_EQ(run("abcdefgh#"), "e p8+1!");
+  CHECK_EQ(run("ABCDEFGH#"), "f p4+5!");
+}
+
+TEST(a_preempted_sequence_goes_on_from_what_is_still_known) {
+  Harness harness(5, options_of(4, 100, 100));
+  harness.add_text("abcd", "efghijkl");
+  harness.add_text("ABCDEFGH", "IJKL");
+  check_steps(harness, {"a p0+4!, b p0+8!", "a d4!, b d8!", "a d5!, b d9!", "a d6!, b d10!",
+                        "a d7!, b d11!"});
+  // a needs a third block, and there is none: b gives up three, of which one makes room.
+  CHECK_EQ(harness.step(), "-b, a d8!");
+  Sequence* b = nullptr;
+  for (Sequence* sequence : harness.scheduler.running()) {
+    CHECK(sequence->id == 1);
+    b = sequence;
+  }
+  harness.scheduler.remove(b);  // a ends
+  CHECK_EQ(harness.step(), "b p8+5!");
+}
+
+TEST(a_sequence_without_cache_neither_takes_nor_gives) {
+  Harness harness(100, options_of(8, 100, 100));
+  const auto private_text = [&](const std::string& text) {
+    Sequence* sequence = harness.add_text(text);
+    sequence->uses_cache = false;
+    return sequence;
+  };
+  Sequence* a = private_text("abcdefghi");
+  CHECK_EQ(harness.step(), "a p0+9!");
+  harness.scheduler.remove(a);
+  CHECK_EQ(harness.pool.num_cached(), 0);
+  Sequence* b = harness.add_text("abcdefghi");
+  CHECK_EQ(harness.step(), "b p0+9!");
+  harness.scheduler.remove(b);
+  private_text("abcdefghi");
+  CHECK_EQ(harness.step(), "c p0+9!");
+}
+
+TEST(vision_is_skipped_when_known_blocks_hold_all_that_needs_it) {
+  Harness harness(100, options_of(8, 100, 100));
+  Sequence* a = harness.add_text("abcdefghij");
+  harness.step();
+  harness.scheduler.remove(a);
+  harness.add_text("abcdefghij")->vision_end = 8;
+  CHECK_EQ(harness.step(), "b p8+2!");
+  harness.add_text("abcdefghij")->vision_end = 9;
+  CHECK_EQ(harness.step(), "b d10!, c v");
+}
+
+TEST(forgotten_blocks_are_free_or_stay_with_their_owners) {
+  Harness harness(100, options_of(8, 100, 100));
+  harness.scheduler.remove([&] {
+    Sequence* a = harness.add_text("abcdefghij");
+    harness.step();
+    return a;
+  }());
+  Sequence* b = harness.add_text("ABCDEFGHI", "JKLMNOPQ");
+  harness.step();
+  harness.prefixes.clear();
+  CHECK_EQ(harness.pool.num_cached(), 0);
+  CHECK_EQ(harness.pool.num_used(), 3);
+  for (int i = 0; i < 8; ++i) harness.step();
+  // What follows a forgotten block cannot be found, and is not kept.
+  harness.scheduler.remove(b);
+  CHECK_EQ(harness.pool.num_used() + harness.pool.num_cached(), 0);
 }
