@@ -91,13 +91,29 @@ export class ImageError extends Qwen2VLError {
 
   constructor(code: string, message: string, options: Qwen2VLErrorOptions = {}) {
     super(code, message, options)
-    const index = options.details?.['index']
-    this.index = typeof index === 'number' ? index : undefined
+    this.index = numberDetail(options.details, 'index')
   }
 }
 
 /** A video that cannot be used (`ERR_VIDEO_*`). */
 export class VideoError extends Qwen2VLError {}
+
+/** An address that was not fetched, or gave nothing usable (`ERR_FETCH_*`). */
+export class FetchError extends Qwen2VLError {
+  /** Scheme, host and path of the address at fault; credentials and query are left out. */
+  readonly url: string | undefined
+  /** The HTTP status, where there was an answer. */
+  readonly status: number | undefined
+  /** Which image or video of the request, counted from 0 in order of appearance. */
+  readonly index: number | undefined
+
+  constructor(code: `ERR_FETCH_${string}`, message: string, options: Qwen2VLErrorOptions = {}) {
+    super(code, message, options)
+    this.url = stringDetail(options.details, 'url')
+    this.status = numberDetail(options.details, 'status')
+    this.index = numberDetail(options.details, 'index')
+  }
+}
 
 /** Prompt and answer do not fit into the context. `details`: `promptTokens`, `imageTokens`, `limit`. */
 export class ContextLengthError extends Qwen2VLError {
@@ -161,6 +177,11 @@ export function fromNativeError(error: unknown): unknown {
     default:
       return new BackendError(code, message, options)
   }
+}
+
+function numberDetail(details: ErrorDetails | undefined, key: string): number | undefined {
+  const value = details?.[key]
+  return typeof value === 'number' ? value : undefined
 }
 
 function stringDetail(details: ErrorDetails | undefined, key: string): string | undefined {

@@ -30,9 +30,12 @@ export type {
   ChatMessage,
   ContentPart,
   ImagePart,
+  FilePart,
   ImageUrlPart,
+  RawPrompt,
   TextPart,
   VideoPart,
+  VideoUrlPart,
 } from './chat/messages.js'
 export type { ImageInfo, PixelOptions } from './processor/image.js'
 export type { ImageSource, RawPixels } from './processor/source.js'
@@ -42,6 +45,7 @@ export {
   CheckpointError,
   ContextLengthError,
   DisposedError,
+  FetchError,
   ImageError,
   InvalidArgumentError,
   ModelNotFoundError,

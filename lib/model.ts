@@ -12,6 +12,7 @@ import type { GenerateResult, TokenCount } from './generation/result.js'
 import { GenerationStream } from './generation/stream.js'
 import type { MemoryPlan } from './memory-plan.js'
 import type { NativeMetrics, NativeModel } from './native.js'
+import type { MediaOptions } from './processor/media-options.js'
 import type { Tokenizer } from './tokenizer/tokenizer.js'
 
 /** What a loaded model is and where it runs. */
@@ -68,6 +69,8 @@ export interface ModelParts {
   checkpoint: Checkpoint
   tokenizer: Tokenizer
   plan: MemoryPlan
+  /** What is accepted as images and videos. */
+  media: MediaOptions
   /** What the weights are kept as. */
   dtype: string
   deviceReason: string
@@ -85,7 +88,7 @@ class LocalModel implements Model {
   readonly #running = new Set<Abort>()
   #disposal: Promise<void> | undefined
 
-  constructor({ native, checkpoint, tokenizer, plan, dtype, deviceReason }: ModelParts) {
+  constructor({ native, checkpoint, tokenizer, plan, media, dtype, deviceReason }: ModelParts) {
     this.tokenizer = tokenizer
     this.info = {
       folder: checkpoint.folder,
@@ -108,6 +111,7 @@ class LocalModel implements Model {
       checkpoint,
       tokenizer,
       template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
+      media,
       mediaLimiter: new Limiter(Math.min(4, availableParallelism())),
       contextSize: plan.contextSize,
       stopIds: Int32Array.from(generation.eosTokenIds ?? config.eosTokenIds),

@@ -1,5 +1,5 @@
 /** From messages to what the engine takes: token ids with room for the images, and their pixels. */
-import { normalizeMessages, type MediaPart } from '../chat/messages.js'
+import { normalizeMessages, normalizePrompt, type MediaPart } from '../chat/messages.js'
 import { expandPlaceholders } from '../chat/prompt.js'
 import { ChatTemplate } from '../chat/template.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
@@ -11,6 +11,7 @@ import {
   type ImageInfo,
   type PreparedItem,
 } from '../processor/image.js'
+import type { MediaOptions } from '../processor/media-options.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Abort } from './abort.js'
 import { commonSize } from './found-boxes.js'
@@ -21,13 +22,17 @@ export interface PromptContext {
   checkpoint: Pick<Checkpoint, 'config' | 'generation' | 'preprocessor'>
   tokenizer: Tokenizer
   template: ChatTemplate
+  /** What is accepted as images and videos. */
+  media?: MediaOptions | undefined
   /** Images and videos that all requests together decode at once: each takes its memory. */
   mediaLimiter: Limiter
 }
 
 /** The part of a request that makes its prompt. */
 export interface PromptRequest {
-  messages: unknown
+  messages?: unknown
+  /** Instead of messages. */
+  prompt?: unknown
   addVisionId?: boolean | undefined
   addGenerationPrompt?: boolean | undefined
   chatTemplate?: string | undefined
@@ -59,15 +64,10 @@ export async function preparePrompt(
   request: PromptRequest,
   abort: Abort,
 ): Promise<Prompt> {
-  const { messages, media } = normalizeMessages(request.messages)
-  const template =
-    request.chatTemplate === undefined
-      ? context.template
-      : ChatTemplate.compile(request.chatTemplate)
-  const text = template.render(messages, {
-    addVisionId: request.addVisionId ?? false,
-    addGenerationPrompt: request.addGenerationPrompt ?? true,
-  })
+  const { text, media } =
+    request.prompt === undefined
+      ? renderMessages(context.template, request)
+      : normalizePrompt(request.prompt)
   const items = await abort.race(prepareMedia(context, media, abort))
   const ids = await abort.race(context.tokenizer.encodeAsync(text))
   const { imageTokenId, videoTokenId } = context.checkpoint.config
@@ -79,6 +79,17 @@ export async function preparePrompt(
     images: items.filter(({ kind }) => kind === 'image').map(({ info }) => info),
     pictureSize: commonSize(items.map(({ info }) => info)),
   }
+}
+
+/** The text of a conversation, and the media it speaks of. */
+export function renderMessages(
+  ofCheckpoint: ChatTemplate,
+  { messages, chatTemplate, addVisionId = false, addGenerationPrompt = true }: PromptRequest,
+): { text: string; media: MediaPart[] } {
+  const normal = normalizeMessages(messages)
+  const template = chatTemplate === undefined ? ofCheckpoint : ChatTemplate.compile(chatTemplate)
+  const text = template.render(normal.messages, { addVisionId, addGenerationPrompt })
+  return { text, media: normal.media }
 }
 
 /** All of them beside each other, as far as the limiter allows; the first failure is the request's. */
@@ -94,9 +105,10 @@ function prepareMedia(
   const prepare = async (part: MediaPart, index: number) => {
     try {
       signal.throwIfAborted()
+      const place = { index, signal, media: rules }
       return part.kind === 'image'
-        ? await prepareImage(part.image, part.options, preprocessor, { index, signal })
-        : await prepareVideo(part.frames, part.options, preprocessor, { index, signal })
+        ? await prepareImage(part.image, part.options, preprocessor, place)
+        : await prepareVideo(part.frames, part.options, preprocessor, place)
     } catch (error) {
       controller.abort(error)
       throw error

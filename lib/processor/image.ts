@@ -1,9 +1,16 @@
 /** From a source to an item for the vision tower: read, decode, resize as the reference does. */
 import { availableParallelism } from 'node:os'
 import type { PreprocessorConfig } from '../checkpoint/checkpoint.js'
-import { fromNativeError, ImageError, InvalidArgumentError, VideoError } from '../errors.js'
+import {
+  FetchError,
+  fromNativeError,
+  ImageError,
+  InvalidArgumentError,
+  VideoError,
+} from '../errors.js'
 import { nativeBinding, type NativeImage, type NativeVisionItem } from '../native.js'
-import { decodeImage, DEFAULT_MAX_IMAGE_PIXELS, type DecodedImage } from './decode.js'
+import { decodeImage, type DecodedImage } from './decode.js'
+import { DEFAULT_MEDIA_OPTIONS, processorLimits, type MediaOptions } from './media-options.js'
 import {
   DEFAULT_MAX_PIXELS,
   DEFAULT_MIN_PIXELS,
@@ -52,8 +59,8 @@ export interface PrepareContext {
   index: number
   /** Ends the work between its stages; the promise then rejects with the signal's reason. */
   signal?: AbortSignal
-  /** Pixels a source may have. Default: 268,435,456. */
-  maxImagePixels?: number
+  /** The model's rules for images. Default: {@link DEFAULT_MEDIA_OPTIONS}. */
+  media?: MediaOptions | undefined
 }
 
 /**
@@ -116,6 +123,7 @@ export function planResizes(
   original: Size,
   options: PixelOptions,
   preprocessor: Pick<PreprocessorConfig, 'minPixels' | 'maxPixels'>,
+  model: Pick<MediaOptions, 'minPixels' | 'maxPixels'> = {},
 ): Size[] {
   const { resizedHeight, resizedWidth } = options
   const defaults = { minPixels: DEFAULT_MIN_PIXELS, maxPixels: DEFAULT_MAX_PIXELS }
@@ -130,7 +138,7 @@ export function planResizes(
           },
           'utils',
         )
-  const final = smartResize(requested, preprocessor, 'processor')
+  const final = smartResize(requested, processorLimits(options, model, preprocessor), 'processor')
   const steps: Size[] = []
   let current = original
   for (const size of [requested, final]) {
@@ -158,14 +166,14 @@ async function prepareFrame(
   context: PrepareContext,
   place: Place,
 ): Promise<PreparedFrame> {
-  const { signal, maxImagePixels = DEFAULT_MAX_IMAGE_PIXELS } = context
+  const { signal, media = DEFAULT_MEDIA_OPTIONS } = context
   try {
     signal?.throwIfAborted()
-    const { pixels, alpha } = await decodeSource(source, maxImagePixels, signal)
+    const { pixels, alpha } = await decodeSource(source, media, signal)
     signal?.throwIfAborted()
     const original = { width: pixels.width, height: pixels.height }
-    const sizes = planResizes(original, options, preprocessor)
-    for (const size of sizes) checkResizedSize(size, maxImagePixels)
+    const sizes = planResizes(original, options, preprocessor, media)
+    for (const size of sizes) checkResizedSize(size, media.maxImagePixels)
     const image = await nativeBinding().prepareImage(pixels, alpha, sizes)
     signal?.throwIfAborted()
     return { original, image }
@@ -176,14 +184,14 @@ async function prepareFrame(
 
 async function decodeSource(
   source: ImageSource,
-  maxPixels: number,
+  media: MediaOptions,
   signal: AbortSignal | undefined,
 ): Promise<DecodedImage> {
-  const loaded = await loadSource(source)
+  const loaded = await loadSource(source, media, signal)
   signal?.throwIfAborted()
-  if (loaded.kind === 'encoded') return decodeImage(loaded.bytes, maxPixels)
+  if (loaded.kind === 'encoded') return decodeImage(loaded.bytes, media)
   const { data, width, height, channels } = loaded.pixels
-  checkResizedSize({ width, height }, maxPixels)
+  checkResizedSize({ width, height }, media.maxImagePixels)
   return {
     pixels: {
       data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
@@ -192,18 +200,19 @@ async function decodeSource(
       channels,
       cmyk: false,
     },
-    alpha: channels === 4 ? 'composite' : 'drop',
+    alpha: channels === 4 ? media.alpha : 'drop',
   }
 }
 
 /** Adds where the picture stands to an error about it. */
 function located(error: unknown, { label, details }: Place): unknown {
   const typed = fromNativeError(error)
-  if (!(typed instanceof ImageError)) return typed
-  return new ImageError(typed.code, `${label}: ${typed.message}`, {
-    cause: typed.cause ?? typed,
-    details: { ...typed.details, ...details },
-  })
+  if (!(typed instanceof ImageError || typed instanceof FetchError)) return typed
+  const message = `${label}: ${typed.message}`
+  const options = { cause: typed.cause ?? typed, details: { ...typed.details, ...details } }
+  return typed instanceof ImageError
+    ? new ImageError(typed.code, message, options)
+    : new FetchError(typed.code as `ERR_FETCH_${string}`, message, options)
 }
 
 function toItem(kind: 'image' | 'video', frames: PreparedFrame[]): PreparedItem {

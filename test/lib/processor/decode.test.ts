@@ -3,13 +3,14 @@ import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
 import type { ImageError } from '../../../lib/errors.js'
-import { decodeImage, DEFAULT_MAX_IMAGE_PIXELS } from '../../../lib/processor/decode.js'
+import { decodeImage } from '../../../lib/processor/decode.js'
+import { DEFAULT_MEDIA_OPTIONS } from '../../../lib/processor/media-options.js'
 
 const read = (name: string) =>
   readFile(fileURLToPath(new URL(`../../golden/images/files/${name}`, import.meta.url)))
 
-const decode = (bytes: Uint8Array, maxPixels = DEFAULT_MAX_IMAGE_PIXELS) =>
-  decodeImage(bytes, maxPixels)
+const decode = (bytes: Uint8Array, maxImagePixels = DEFAULT_MEDIA_OPTIONS.maxImagePixels) =>
+  decodeImage(bytes, { ...DEFAULT_MEDIA_OPTIONS, maxImagePixels })
 
 async function failure(bytes: Uint8Array, maxPixels?: number): Promise<ImageError> {
   return decode(bytes, maxPixels).then(
@@ -147,7 +148,8 @@ describe('damaged files', () => {
 })
 
 describe('the pixel limit', () => {
-  it('is 268,435,456 by default', () => expect(DEFAULT_MAX_IMAGE_PIXELS).toBe(268_435_456))
+  it('is 268,435,456 by default', () =>
+    expect(DEFAULT_MEDIA_OPTIONS.maxImagePixels).toBe(268_435_456))
 
   it('allows a picture of exactly that many pixels and no more', async () => {
     const bytes = await read('rgb.png') // 37 x 29

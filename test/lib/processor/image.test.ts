@@ -7,6 +7,7 @@ import { parsePreprocessorConfig } from '../../../lib/checkpoint/preprocessor-co
 import { ImageError, InvalidArgumentError, VideoError } from '../../../lib/errors.js'
 import { nativeBinding } from '../../../lib/native.js'
 import { planResizes, prepareImage, prepareVideo } from '../../../lib/processor/image.js'
+import { DEFAULT_MEDIA_OPTIONS } from '../../../lib/processor/media-options.js'
 import type { ImageSource, RawPixels } from '../../../lib/processor/source.js'
 
 const published = parsePreprocessorConfig({ max_pixels: 12845056 }, 'preprocessor_config.json')
@@ -132,7 +133,7 @@ describe('prepareImage', () => {
   })
 
   it('refuses pictures beyond the pixel limit, encoded or raw, and limits that lead there', async () => {
-    const context = { index: 0, maxImagePixels: 1000 }
+    const context = { index: 0, media: { ...DEFAULT_MEDIA_OPTIONS, maxImagePixels: 1000 } }
     for (const source of [file('rgb.png'), plain(101, 10, [0])]) {
       const error = await failure(prepareImage(source, {}, published, context))
       expect(error.code).toBe('ERR_IMAGE_TOO_LARGE')
