@@ -68,7 +68,8 @@ export class ChatTemplate {
     if (!this.#template) {
       throw new InvalidArgumentError(
         'The checkpoint has no chat template, so messages cannot be turned into a prompt. Take ' +
-          'chat_template.json from the Instruct model of the same family and put it into the folder.',
+          'chat_template.json from the Instruct model of the same family and put it into the folder, ' +
+          'or give a prompt instead of messages.',
         { path: 'messages' },
       )
     }
@@ -96,7 +97,8 @@ function emptyPrompt(): InvalidArgumentError {
   return new InvalidArgumentError(
     'The chat template makes an empty prompt of these messages. It is that of a base model, which ' +
       'knows no roles and does not answer questions. Use the Instruct model of the same size ' +
-      '(Qwen2-VL-2B-Instruct instead of Qwen2-VL-2B).',
+      '(Qwen2-VL-2B-Instruct instead of Qwen2-VL-2B), or give a prompt instead of messages: a text ' +
+      'or a list of texts and images, which the model continues.',
     { path: 'messages' },
   )
 }

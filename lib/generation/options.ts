@@ -1,7 +1,7 @@
 /** The options of a request: one schema gives types, messages and names; and how they are merged. */
 import { randomInt } from 'node:crypto'
 import { z } from 'zod'
-import type { ChatMessage } from '../chat/messages.js'
+import type { ChatMessage, RawPrompt } from '../chat/messages.js'
 import type { GenerationDefaults } from '../checkpoint/checkpoint.js'
 import { InvalidArgumentError } from '../errors.js'
 import { parseOptions } from './parse-options.js'
@@ -13,7 +13,12 @@ export type SamplingDefaults = Partial<
 
 const requestSchema = z.strictObject({
   /** The conversation. Content is a string or a list of text, image and video parts. */
-  messages: z.array(z.custom<ChatMessage>()),
+  messages: z.array(z.custom<ChatMessage>()).optional(),
+  /**
+   * Instead of messages: a text, or a list of texts and content parts, which goes to the model as it is,
+   * for base checkpoints or a chat format of one's own.
+   */
+  prompt: z.custom<RawPrompt>().optional(),
   /** The longest answer in tokens. Default: 1024, or what the context leaves if that is less. */
   maxTokens: z.int().min(1).optional(),
   /** 0 = greedy; above 0 = sampling, also where the checkpoint's default is nearly greedy. */
@@ -44,6 +49,11 @@ const requestSchema = z.strictObject({
   addGenerationPrompt: z.boolean().optional(),
   /** A Jinja template instead of the checkpoint's. */
   chatTemplate: z.string().min(1).optional(),
+  /**
+   * `false`: the beginning of the prompt and the images are computed anew, and nothing is kept for later
+   * requests. The answer is the same. Default: true.
+   */
+  cache: z.boolean().optional(),
   /** Aborts the request: it rejects with `signal.reason` and stops computing within one step. */
   signal: z.instanceof(AbortSignal).optional(),
 })
@@ -77,10 +87,15 @@ const aliases = {
 
 type Aliases = typeof aliases
 
+/** What the model continues: a conversation, or a prompt without roles. */
+export type PromptInput =
+  { messages: ChatMessage[]; prompt?: undefined } | { prompt: RawPrompt; messages?: undefined }
+
 /** A request to `generate()` or `stream()`: the conversation and how to answer it. */
-export type GenerateRequest = CanonicalRequest & {
-  [Alias in keyof Aliases]?: CanonicalRequest[Aliases[Alias]]
-}
+export type GenerateRequest = Omit<CanonicalRequest, 'messages' | 'prompt'> &
+  PromptInput & {
+    [Alias in keyof Aliases]?: CanonicalRequest[Aliases[Alias]]
+  }
 
 const unsupportedOption = 'This version does not support it; leave it out.'
 
@@ -94,19 +109,49 @@ const unsupported: Readonly<Record<string, string>> = {
       ...['tools', 'toolChoice', 'tool_choice', 'parallel_tool_calls', 'functions'],
       ...['responseFormat', 'response_format', 'n', 'logprobs', 'topLogprobs', 'top_logprobs'],
       ...['logitBias', 'logit_bias', 'noRepeatNgramSize', 'no_repeat_ngram_size'],
-      ...['onAbort', 'priority', 'cache', 'num_beams', 'numBeams'],
+      ...['onAbort', 'priority', 'num_beams', 'numBeams'],
     ].map((name) => [name, unsupportedOption]),
   ),
 }
 
 /** Checks a request and brings aliases to their one name. Does not look into the messages. */
 export function parseRequest(request: unknown): CanonicalRequest {
-  return parseOptions(requestSchema, request, {
+  const parsed = parseOptions(requestSchema, request, {
     what: 'generate() request',
     example: "{ messages: [{ role: 'user', content: 'Hello' }] }",
     aliases,
     unsupported,
   })
+  checkInput(parsed)
+  return parsed
+}
+
+/** Options of the chat template, which a raw prompt does not go through. */
+const templateOptions = ['addVisionId', 'addGenerationPrompt', 'chatTemplate'] as const
+
+function checkInput(request: CanonicalRequest): void {
+  const { messages, prompt } = request
+  if (messages === undefined && prompt === undefined) {
+    throw new InvalidArgumentError(
+      'generate() request: messages is missing. Give a conversation as messages, or a text without ' +
+        'roles as prompt.',
+      { path: 'messages' },
+    )
+  }
+  if (prompt === undefined) return
+  if (messages !== undefined) {
+    throw new InvalidArgumentError('generate() request: has both messages and prompt. Give one.', {
+      path: 'prompt',
+    })
+  }
+  for (const name of templateOptions) {
+    if (request[name] === undefined) continue
+    throw new InvalidArgumentError(
+      `generate() request: ${name} belongs to the chat template, which a prompt does not go through. ` +
+        'Leave it out, or give messages.',
+      { path: name },
+    )
+  }
 }
 
 /** The options that took effect, after the checkpoint's defaults and the caller's were merged. */

@@ -30,7 +30,9 @@ afterAll(() => model.dispose())
 const hello: GenerateRequest = { messages: [{ role: 'user', content: 'Who are you?' }] }
 
 /** Sampling so hot that the model never finds the end by itself. */
-const endless = (changes: Partial<GenerateRequest> = {}): GenerateRequest => ({
+const endless = (
+  changes: Partial<Extract<GenerateRequest, { messages: unknown }>> = {},
+): GenerateRequest => ({
   ...hello,
   temperature: 100,
   maxTokens: 1900,

@@ -203,3 +203,32 @@ describe('mergeOptions', () => {
     expect(() => mergeOptions(options, published)).toThrow(InvalidArgumentError)
   })
 })
+
+describe('a raw prompt', () => {
+  it('takes the place of messages', () => {
+    const prompt = [{ type: 'image', image: 'a.png' }, 'A photo of']
+    expect(parseRequest({ prompt, max_tokens: 5 })).toEqual({ prompt, maxTokens: 5 })
+  })
+
+  it.each<[string, Record<string, unknown>, string, RegExp]>([
+    ['neither', {}, 'messages', /messages is missing.*or a text without roles as prompt/],
+    ['both', { messages, prompt: 'a' }, 'prompt', /both messages and prompt/],
+    [
+      'addVisionId',
+      { prompt: 'a', add_vision_id: true },
+      'addVisionId',
+      /belongs to the chat template/,
+    ],
+    [
+      'addGenerationPrompt',
+      { prompt: 'a', addGenerationPrompt: true },
+      'addGenerationPrompt',
+      /belongs/,
+    ],
+    ['chatTemplate', { prompt: 'a', chatTemplate: 'x' }, 'chatTemplate', /Leave it out/],
+  ])('is refused with %s', (_, request, path, message) => {
+    const error = refusal(request)
+    expect(error).toMatchObject({ path })
+    expect(error.message).toMatch(message)
+  })
+})
