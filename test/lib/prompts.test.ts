@@ -13,6 +13,7 @@ import { parseRequest } from '../../lib/generation/options.js'
 import { preparePrompt, type Prompt, type PromptContext } from '../../lib/generation/prompt.js'
 import { loadModel, type GenerateRequest, type Model } from '../../lib/index.js'
 import { nativeBinding, type NativeVisionItem } from '../../lib/native.js'
+import { DEFAULT_MEDIA_OPTIONS } from '../../lib/processor/media-options.js'
 import { Tokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { tinyFolder } from './generation/tiny-samples.js'
 import { recordedPrompts, type PixelLimits, type RecordedPrompt } from './recorded-prompts.js'
@@ -39,6 +40,7 @@ async function load(limits: PixelLimits | undefined) {
     checkpoint,
     tokenizer: await Tokenizer.load(checkpoint.tokenizerFiles),
     template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
+    media: DEFAULT_MEDIA_OPTIONS,
     mediaLimiter: new Limiter(2),
   }
   return { model: await loadModel(folder), context }
