@@ -76,6 +76,11 @@ const optionsSchema = z.strictObject({
     .optional(),
   /** Prompt tokens of one step: more are faster, fewer let concurrent answers flow. Default: 256. */
   prefillChunk: z.int().min(1).max(4096).optional(),
+  /**
+   * Bytes of visual tokens that are kept, so that an image that comes again is not encoded again. The least
+   * recently used ones go. Default: 256 MiB. 0 = keep none but those of model.prepareImage().
+   */
+  imageCacheBytes: z.int().min(0).optional(),
   /** Threads that compute. Default: the physical cores this process may use. */
   threads: z.int().min(1).max(1024).optional(),
   /** Smallest area of an image in pixels, in place of the checkpoint's; an image's own wins. */
@@ -129,9 +134,10 @@ export type LoadModelOptions = Omit<CheckedOptions, 'device'> & {
 }
 
 const unsupported = Object.fromEntries(
-  ['quantization', 'imageCacheBytes', 'weights', 'cacheDir', 'revision', 'token', 'offline'].map(
-    (name) => [name, 'This version does not support it; leave it out.'],
-  ),
+  ['quantization', 'weights', 'cacheDir', 'revision', 'token', 'offline'].map((name) => [
+    name,
+    'This version does not support it; leave it out.',
+  ]),
 )
 
 /**
@@ -292,6 +298,7 @@ function loadWeights(
       maxSequences: plan.maxConcurrency,
       maxQueue: options.maxQueue ?? 1024,
       prefillChunk: options.prefillChunk ?? 256,
+      imageCacheBytes: options.imageCacheBytes ?? 2 ** 28,
     },
     onProgress,
   )

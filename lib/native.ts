@@ -38,6 +38,8 @@ export interface NativeLoadOptions {
   maxSequences: number
   maxQueue: number
   prefillChunk: number
+  /** Bytes of visual tokens that are kept; 0 = none. */
+  imageCacheBytes: number
 }
 
 export interface NativeLoadProgress {
@@ -93,6 +95,8 @@ export interface NativeGenerationRequest {
   sampling: NativeSampling
   stopIds: Int32Array
   maxTokens: number
+  /** Whether the prefix cache and the image cache may serve it and keep what is its. */
+  useCache: boolean
   /** Whether `logSumExp` is wanted. */
   logProbabilities: boolean
   topLogits: number
@@ -100,12 +104,16 @@ export interface NativeGenerationRequest {
 
 export interface NativeStats {
   promptTokens: number
+  /** Of the prompt, taken from the prefix cache. */
+  cachedTokens: number
   completionTokens: number
   queueMs: number
   visionMs: number
   prefillMs: number
   firstTokenMs: number
   decodeMs: number
+  /** By item: whether it was not encoded for this request. */
+  reusedItems: boolean[]
 }
 
 export interface NativeToken {
@@ -133,12 +141,23 @@ export interface NativeGeneration {
 export interface NativeMetrics {
   running: number
   waiting: number
+  /** Blocks of 32 tokens that running requests use. */
   kvBlocksUsed: number
+  /** Blocks that nobody uses, kept for prompts that begin alike. */
+  kvBlocksCached: number
   kvBlocksTotal: number
   generatedTokens: number
   promptTokens: number
+  /** Of `promptTokens`, those that were not computed again. */
+  cachedPromptTokens: number
   steps: number
   preemptions: number
+  /** Images and videos that did not have to be encoded, and those that had to. */
+  imageCacheHits: number
+  imageCacheMisses: number
+  /** What the image cache holds. */
+  imageCacheImages: number
+  imageCacheBytes: number
 }
 
 export interface NativeDevice {
@@ -159,6 +178,11 @@ export interface NativeModel {
     onEvent: (event: NativeGenerationEvent) => void,
   ): NativeGeneration
   metrics(): NativeMetrics
+  /** Drops the prefix cache and the image cache, but for pinned items; resolves within one step. */
+  clearCache(): Promise<void>
+  /** Keeps the item's visual tokens, once encoded, until as many unpin() as pin() were called. */
+  pin(item: NativeVisionItem): void
+  unpin(item: NativeVisionItem): void
   /** Ends running requests with ERR_DISPOSED; resolves when the memory is back. Idempotent. */
   dispose(): Promise<void>
 }

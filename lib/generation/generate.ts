@@ -7,7 +7,7 @@ import { Answer } from './answer.js'
 import { FoundBoxes } from './found-boxes.js'
 import { mergeOptions, parseRequest, type EffectiveOptions } from './options.js'
 import { preparePrompt, type Prompt, type PromptContext } from './prompt.js'
-import type { GenerateResult, GenerationEvent, Timings, Usage } from './result.js'
+import type { GenerateResult, GenerationEvent, ImageResult, Timings, Usage } from './result.js'
 
 /** What requests to one model share. */
 export interface GenerationContext extends PromptContext {
@@ -49,7 +49,17 @@ export async function runGeneration(
     )
     const found = new FoundBoxes(prompt.pictureSize)
     emit({ type: 'start', usage, images: prompt.images })
-    const { reason, stats } = await decode(context, prompt, options, answer, found, abort, emit)
+    const useCache = given.cache ?? true
+    const { reason, stats } = await decode(
+      context,
+      prompt,
+      options,
+      useCache,
+      answer,
+      found,
+      abort,
+      emit,
+    )
     const result = toResult(answer, found, reason, { prompt, options, stats, preprocessMs })
     const { finishReason, timings } = result
     emit({ type: 'finish', finishReason, usage: result.usage, timings })
@@ -66,6 +76,7 @@ function decode(
   { native, stopIds }: GenerationContext,
   prompt: Prompt,
   options: EffectiveOptions,
+  useCache: boolean,
   answer: Answer,
   found: FoundBoxes,
   abort: Abort,
@@ -103,6 +114,7 @@ function decode(
           },
           stopIds,
           maxTokens: options.maxTokens,
+          useCache,
           logProbabilities: false,
           topLogits: 0,
         },
@@ -139,13 +151,19 @@ function toResult(
     unplacedBoxes,
     // The only cancel that comes here is our own, at a stop string.
     finishReason: reason === 'length' && !answer.stopped ? 'length' : 'stop',
-    usage: { ...prompt.counts, cachedTokens: 0, completionTokens },
+    usage: { ...prompt.counts, cachedTokens: stats.cachedTokens, completionTokens },
     timings: toTimings(stats, preprocessMs, completionTokens),
-    images: prompt.images,
+    images: toImageResults(prompt, stats.reusedItems),
     seed: options.seed,
     options,
     tokenIds: answer.tokenIds,
   }
+}
+
+/** `reused` is by item, of which videos are some. */
+function toImageResults({ items, images }: Prompt, reused: readonly boolean[]): ImageResult[] {
+  const cached = reused.filter((_, index) => items[index]?.isVideo === false)
+  return images.map((info, index) => ({ ...info, cached: cached[index] ?? false }))
 }
 
 function toTimings(stats: NativeStats, preprocessMs: number, completionTokens: number): Timings {

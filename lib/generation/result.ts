@@ -13,7 +13,7 @@ export interface Usage {
   textTokens: number
   imageTokens: number
   videoTokens: number
-  /** Prompt tokens that were not computed again. Always 0 in this version. */
+  /** Prompt tokens that were not computed again, because an earlier prompt or answer began alike. */
   cachedTokens: number
   /** Tokens of the answer, the one that ended it included. */
   completionTokens: number
@@ -36,6 +36,12 @@ export interface Timings {
   tokensPerSecond: number
 }
 
+/** An image of a request, and whether its visual tokens were known already. */
+export interface ImageResult extends ImageInfo {
+  /** Not encoded for this request: the image or the beginning of the prompt came before. */
+  cached: boolean
+}
+
 /** A whole answer. */
 export interface GenerateResult {
   /** The answer without special tokens. */
@@ -53,7 +59,7 @@ export interface GenerateResult {
   usage: Usage
   timings: Timings
   /** Original and resized sizes of the images, in order of appearance. */
-  images: ImageInfo[]
+  images: ImageResult[]
   /** Give it to a later request to draw the same tokens again. */
   seed: number
   /** The options that took effect, after the checkpoint's defaults were merged. */

@@ -223,6 +223,7 @@ LoadOptions read_load_options(Napi::Value value) {
   options.engine.max_sequences = reader.integer("maxSequences", 1, 65536);
   options.engine.max_queue = reader.integer("maxQueue", 0, kMaxInt32);
   options.engine.prefill_chunk = reader.integer("prefillChunk", 1, 65536);
+  options.engine.image_cache_bytes = reader.integer("imageCacheBytes", 0, kMaxSafeInteger);
 
   options.model.num_kv_blocks = (kv_tokens - 1) / kKvBlockTokens + 1;
   if (options.model.num_kv_blocks > kMaxInt32) {
@@ -242,6 +243,7 @@ GenerationRequest read_generation_request(const ObjectReader& reader) {
   request.sampling = read_sampling(reader.object("sampling"));
   request.stop_ids = reader.int32_array("stopIds");
   request.max_tokens = reader.integer("maxTokens", 1, kMaxInt32);
+  request.use_cache = reader.boolean("useCache");
   request.log_probabilities = reader.boolean("logProbabilities");
   request.top_logits = static_cast<int>(reader.integer("topLogits", 0, 1024));
   return request;
@@ -265,11 +267,17 @@ Napi::Object to_js(Napi::Env env, const EngineMetrics& metrics) {
   set("running", metrics.running);
   set("waiting", metrics.waiting);
   set("kvBlocksUsed", metrics.kv_blocks_used);
+  set("kvBlocksCached", metrics.kv_blocks_cached);
   set("kvBlocksTotal", metrics.kv_blocks_total);
   set("generatedTokens", metrics.generated_tokens);
   set("promptTokens", metrics.prompt_tokens);
+  set("cachedPromptTokens", metrics.cached_prompt_tokens);
   set("steps", metrics.steps);
   set("preemptions", metrics.preemptions);
+  set("imageCacheHits", metrics.image_cache.hits);
+  set("imageCacheMisses", metrics.image_cache.misses);
+  set("imageCacheImages", metrics.image_cache.images);
+  set("imageCacheBytes", metrics.image_cache.bytes);
   return object;
 }
 
@@ -279,12 +287,18 @@ Napi::Object to_js(Napi::Env env, const GenerationStats& stats) {
     object.Set(key, Napi::Number::New(env, value));
   };
   set("promptTokens", static_cast<double>(stats.prompt_tokens));
+  set("cachedTokens", static_cast<double>(stats.cached_tokens));
   set("completionTokens", static_cast<double>(stats.completion_tokens));
   set("queueMs", stats.queue_ms);
   set("visionMs", stats.vision_ms);
   set("prefillMs", stats.prefill_ms);
   set("firstTokenMs", stats.first_token_ms);
   set("decodeMs", stats.decode_ms);
+  Napi::Array reused = Napi::Array::New(env, stats.reused_items.size());
+  for (uint32_t i = 0; i < stats.reused_items.size(); ++i) {
+    reused.Set(i, Napi::Boolean::New(env, stats.reused_items[i]));
+  }
+  object.Set("reusedItems", reused);
   return object;
 }
 

@@ -165,6 +165,7 @@ Napi::Value prepare_image(const Napi::CallbackInfo& info) {
           image = size.is_float ? resize_bicubic_float(image, size.width, size.height)
                                 : resize_bicubic(image, size.width, size.height);
         }
+        image.content = content_hash(image);
         return std::make_shared<const RgbImage>(std::move(image));
       },
       [keep_alive](Napi::Env settled, std::shared_ptr<const RgbImage> image) {

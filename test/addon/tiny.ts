@@ -67,6 +67,7 @@ export const tinyLoadOptions: NativeLoadOptions = {
   maxSequences: 16,
   maxQueue: 64,
   prefillChunk: 256,
+  imageCacheBytes: 2 ** 28,
 }
 
 export function startLoading(
@@ -107,6 +108,7 @@ export function textRequest(
     sampling: greedy,
     stopIds: Int32Array.of(1248, 1246),
     maxTokens: max_new_tokens,
+    useCache: false,
     logProbabilities: false,
     topLogits: 0,
     ...changes,
