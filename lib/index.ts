@@ -1,7 +1,7 @@
 /** Run Qwen2-VL checkpoints in Node.js. Start with {@link loadModel}. */
 export { loadModel, type LoadModelOptions, type LoadProgress } from './load-model.js'
-export type { Model, ModelInfo, ModelMetrics } from './model.js'
-export type { EffectiveOptions, GenerateRequest } from './generation/options.js'
+export type { ChatTemplateOptions, Model, ModelInfo, ModelMetrics } from './model.js'
+export type { EffectiveOptions, GenerateRequest, PromptInput } from './generation/options.js'
 export {
   scaleTo,
   type Box,
@@ -25,6 +25,7 @@ export type {
   TokenCount,
   Usage,
 } from './generation/result.js'
+export type { GridThw, ProcessedPrompt, Processor } from './generation/processor.js'
 export type { GenerationStream } from './generation/stream.js'
 export type {
   ChatMessage,

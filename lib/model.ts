@@ -1,13 +1,15 @@
 /** A loaded model: the interface that callers hold, and the one that runs in this process. */
 import { availableParallelism } from 'node:os'
+import type { ChatMessage } from './chat/messages.js'
 import { ChatTemplate } from './chat/template.js'
 import type { Checkpoint } from './checkpoint/checkpoint.js'
 import { DisposedError } from './errors.js'
 import { Abort } from './generation/abort.js'
 import { runGeneration, type GenerationContext } from './generation/generate.js'
 import { Limiter } from './generation/limiter.js'
-import { parseRequest, type GenerateRequest } from './generation/options.js'
-import { preparePrompt } from './generation/prompt.js'
+import { parseRequest, parseTemplateOptions, type GenerateRequest } from './generation/options.js'
+import { Processor } from './generation/processor.js'
+import { preparePrompt, renderMessages } from './generation/prompt.js'
 import type { GenerateResult, TokenCount } from './generation/result.js'
 import { GenerationStream } from './generation/stream.js'
 import type { MemoryPlan } from './memory-plan.js'
@@ -49,6 +51,14 @@ export type ModelMetrics = NativeMetrics
 export interface Model extends AsyncDisposable {
   readonly info: ModelInfo
   readonly tokenizer: Tokenizer
+  /** Messages and pictures to arrays: token ids, patches, grids, positions. */
+  readonly processor: Processor
+  /**
+   * The prompt's text, each image or video one placeholder. Pictures are not read.
+   *
+   * @throws InvalidArgumentError for messages or a template that cannot be used.
+   */
+  applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string
   /** The whole answer. Many calls at once are a batch. Never throws synchronously. */
   generate(request: GenerateRequest): Promise<GenerateResult>
   /** The answer piece by piece. A wrong request rejects the iterator and `result`. */
@@ -61,6 +71,16 @@ export interface Model extends AsyncDisposable {
    * DisposedError. May be called again.
    */
   dispose(): Promise<void>
+}
+
+/** Options of {@link Model.applyChatTemplate}. */
+export interface ChatTemplateOptions {
+  /** End with the beginning of the assistant's turn. Default: true. */
+  addGenerationPrompt?: boolean
+  /** Write `Picture 1: `, `Video 1: ` before images and videos. Default: false. */
+  addVisionId?: boolean
+  /** A Jinja template instead of the checkpoint's. */
+  chatTemplate?: string
 }
 
 /** What loading has brought together. */
@@ -84,6 +104,7 @@ export function createModel(parts: ModelParts): Model {
 class LocalModel implements Model {
   readonly info: ModelInfo
   readonly tokenizer: Tokenizer
+  readonly processor: Processor
   readonly #context: GenerationContext
   readonly #running = new Set<Abort>()
   #disposal: Promise<void> | undefined
@@ -116,6 +137,12 @@ class LocalModel implements Model {
       contextSize: plan.contextSize,
       stopIds: Int32Array.from(generation.eosTokenIds ?? config.eosTokenIds),
     }
+    this.processor = new Processor(this.#context, (work) => this.#run(work))
+  }
+
+  applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
+    const request = { ...parseTemplateOptions(options), messages }
+    return renderMessages(this.#context.template, request).text
   }
 
   generate(request: GenerateRequest): Promise<GenerateResult> {

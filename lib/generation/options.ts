@@ -126,6 +126,22 @@ export function parseRequest(request: unknown): CanonicalRequest {
   return parsed
 }
 
+const templateSchema = requestSchema.pick({
+  addVisionId: true,
+  addGenerationPrompt: true,
+  chatTemplate: true,
+})
+
+/** Checks the options of `applyChatTemplate()`, which are some of a request's. */
+export function parseTemplateOptions(options: unknown): z.output<typeof templateSchema> {
+  const { add_vision_id, add_generation_prompt, chat_template } = aliases
+  return parseOptions(templateSchema, options, {
+    what: 'applyChatTemplate() options',
+    example: '{ addVisionId: true }',
+    aliases: { add_vision_id, add_generation_prompt, chat_template },
+  })
+}
+
 /** Options of the chat template, which a raw prompt does not go through. */
 const templateOptions = ['addVisionId', 'addGenerationPrompt', 'chatTemplate'] as const
 

@@ -48,9 +48,13 @@ export interface PromptCounts {
 
 /** A prompt as the engine takes it. */
 export interface Prompt {
+  /** The rendered text, each image or video one placeholder. */
+  text: string
   tokenIds: Int32Array
   /** Images and videos in order of appearance. */
   items: NativeVisionItem[]
+  /** The same, with their sizes. */
+  media: PreparedItem[]
   counts: PromptCounts
   /** Of the images, in order of appearance. */
   images: ImageInfo[]
@@ -73,7 +77,9 @@ export async function preparePrompt(
   const { imageTokenId, videoTokenId } = context.checkpoint.config
   const tokenIds = expandPlaceholders(ids, items, imageTokenId, videoTokenId)
   return {
+    text,
     tokenIds,
+    media: items,
     items: items.map(({ native }) => native),
     counts: count(tokenIds.length, items),
     images: items.filter(({ kind }) => kind === 'image').map(({ info }) => info),
@@ -94,7 +100,7 @@ export function renderMessages(
 
 /** All of them beside each other, as far as the limiter allows; the first failure is the request's. */
 function prepareMedia(
-  { checkpoint: { preprocessor }, media: rules, mediaLimiter }: PromptContext,
+  { checkpoint: { preprocessor }, media: rules, mediaLimiter, memory }: PromptContext,
   media: readonly MediaPart[],
   abort: Abort,
 ): Promise<PreparedItem[]> {
