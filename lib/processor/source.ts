@@ -10,6 +10,7 @@ import {
   IMAGE_FETCH_TIMEOUT_MS,
   type MediaOptions,
 } from './media-options.js'
+import { PreparedImage } from './prepared-image.js'
 
 /** Decoded pixels, rows from top to bottom, `channels` interleaved samples of 8 bits each. */
 export interface RawPixels {
@@ -32,10 +33,19 @@ export interface BufferSource {
 /**
  * An image: a path; an `http(s):`, `file:` or `data:` URL as string or `URL` (also
  * `data:image;base64,...`); the bytes of an image file in any view or buffer, which must not be changed
- * meanwhile, or as a `Blob` or a stream, which can be read once; {@link RawPixels}; or a `sharp` pipeline.
+ * meanwhile, or as a `Blob` or a stream, which can be read once; {@link RawPixels}; a `sharp` pipeline; or
+ * a {@link PreparedImage}.
  */
 export type ImageSource =
-  string | URL | ArrayBufferView | ArrayBufferLike | Blob | ByteStream | RawPixels | BufferSource
+  | string
+  | URL
+  | ArrayBufferView
+  | ArrayBufferLike
+  | Blob
+  | ByteStream
+  | RawPixels
+  | BufferSource
+  | PreparedImage
 
 /** A source that has been read, but not decoded. */
 export type LoadedSource =
@@ -46,6 +56,7 @@ export function isImageSource(value: unknown): value is ImageSource {
   if (typeof value === 'string' || value instanceof URL) return true
   if (ArrayBuffer.isView(value) || types.isAnyArrayBuffer(value)) return true
   if (!isObject(value)) return false
+  if (value instanceof PreparedImage) return true
   return hasToBuffer(value) || isBlob(value) || isByteStream(value) || looksLikePixels(value)
 }
 
