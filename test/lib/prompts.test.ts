@@ -1,49 +1,65 @@
 /** Whole conversations over all kinds of input against the reference's recorded prompts and answers. */
 import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
 import { cp, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { normalizeMessages } from '../../lib/chat/messages.js'
+import { normalizePrompt } from '../../lib/chat/messages.js'
 import { ChatTemplate } from '../../lib/chat/template.js'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { Abort } from '../../lib/generation/abort.js'
 import { Limiter } from '../../lib/generation/limiter.js'
 import { parseRequest } from '../../lib/generation/options.js'
-import { preparePrompt, type Prompt, type PromptContext } from '../../lib/generation/prompt.js'
-import { loadModel, type GenerateRequest, type Model } from '../../lib/index.js'
+import {
+  preparePrompt,
+  renderMessages,
+  type Prompt,
+  type PromptContext,
+} from '../../lib/generation/prompt.js'
+import { loadModel, type Model } from '../../lib/index.js'
 import { nativeBinding, type NativeVisionItem } from '../../lib/native.js'
-import { DEFAULT_MEDIA_OPTIONS } from '../../lib/processor/media-options.js'
+import { packageRoot } from '../../lib/package-root.js'
+import { toMediaOptions } from '../../lib/processor/media-options.js'
 import { Tokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { tinyFolder } from './generation/tiny-samples.js'
-import { recordedPrompts, type PixelLimits, type RecordedPrompt } from './recorded-prompts.js'
+import { recordedPrompts, type CheckpointChoice, type PixelLimits } from './recorded-prompts.js'
 
 const prompts = recordedPrompts()
 const named = prompts.map((prompt) => [prompt.name, prompt] as const)
 const answered = named.filter(([, { recorded }]) => recorded.answer)
 
-/** The bundled checkpoint once for each pair of limits, loaded when first asked for. */
-const folders: string[] = []
-const loaded = new Map<string, Promise<{ model: Model; context: PromptContext }>>()
+/** The files of the repository, for the prompts that fetch theirs. */
+const server = createServer((request, response) => {
+  createReadStream(join(packageRoot, request.url!)).pipe(response)
+})
+let origin = ''
 
-function checkpointWith(limits: PixelLimits | undefined) {
-  const key = JSON.stringify(limits ?? {})
+/** The bundled checkpoint once for each choice of limits, loaded when first asked for. */
+const loaded = new Map<string, Promise<{ model: Model; context: PromptContext }>>()
+const folders: string[] = []
+
+function open(choice: CheckpointChoice) {
+  const key = JSON.stringify(choice)
   let entry = loaded.get(key)
-  if (!entry) loaded.set(key, (entry = load(limits)))
+  if (!entry) loaded.set(key, (entry = load(choice)))
   return entry
 }
 
-async function load(limits: PixelLimits | undefined) {
+async function load({ limits, loadOptions }: CheckpointChoice) {
   const folder = limits ? await folderWith(limits) : tinyFolder
+  const options = { ...loadOptions, allowPrivateHosts: true }
   const checkpoint = await openCheckpoint(folder)
   const context: PromptContext = {
     checkpoint,
     tokenizer: await Tokenizer.load(checkpoint.tokenizerFiles),
     template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
-    media: DEFAULT_MEDIA_OPTIONS,
+    media: toMediaOptions(options),
     mediaLimiter: new Limiter(2),
   }
-  return { model: await loadModel(folder), context }
+  return { model: await loadModel(folder, options), context }
 }
 
 async function folderWith({ minPixels, maxPixels }: PixelLimits): Promise<string> {
@@ -61,20 +77,19 @@ async function folderWith({ minPixels, maxPixels }: PixelLimits): Promise<string
   return folder
 }
 
-beforeAll(() => checkpointWith(undefined))
+beforeAll(async () => {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+})
 afterAll(async () => {
   for (const entry of loaded.values()) await (await entry).model.dispose()
   for (const folder of folders) await rm(folder, { recursive: true })
+  await new Promise((resolve) => server.close(resolve))
 })
 
-async function prepare({ request, limits }: RecordedPrompt) {
-  const { context } = await checkpointWith(limits)
-  return { context, prompt: await preparePrompt(context, parseRequest(request()), new Abort()) }
-}
-
-function render(request: GenerateRequest, { template }: PromptContext): string {
-  const { messages, addVisionId = false, addGenerationPrompt = true } = parseRequest(request)
-  return template.render(normalizeMessages(messages).messages, { addVisionId, addGenerationPrompt })
+function textOf(request: ReturnType<typeof parseRequest>, { template }: PromptContext): string {
+  if (request.prompt !== undefined) return normalizePrompt(request.prompt).text
+  return renderMessages(template, request).text
 }
 
 function gridOf({ frames }: NativeVisionItem): [t: number, h: number, w: number] {
@@ -111,11 +126,12 @@ it('has at least 60 prompts and 40 answers, of images and of videos', () => {
 })
 
 describe('prompts equal the reference bit for bit', () => {
-  it.each(named)('%s', async (_, recordedPrompt) => {
-    const { recorded } = recordedPrompt
-    const { context, prompt } = await prepare(recordedPrompt)
+  it.each(named)('%s', async (_, { request, checkpoint, recorded }) => {
+    const { context } = await open(checkpoint)
+    const parsed = parseRequest(request(origin))
+    expect(textOf(parsed, context)).toBe(recorded.text)
+    const prompt = await preparePrompt(context, parsed, new Abort())
     const { tokenIds, items } = prompt
-    expect(render(recordedPrompt.request(), context)).toBe(recorded.text)
     expect([...tokenIds]).toEqual(recorded.ids)
 
     const grids = items.map((item) => ({ grid: gridOf(item), isVideo: item.isVideo }))
@@ -137,13 +153,13 @@ describe('prompts equal the reference bit for bit', () => {
     expect(delta).toBe(recorded.delta)
   })
 
-  it.each(named)('%s: counted before it runs', async (_, { request, limits, recorded }) => {
-    const { model } = await checkpointWith(limits)
+  it.each(named)('%s: counted before it runs', async (_, { request, checkpoint, recorded }) => {
+    const { model } = await open(checkpoint)
     const visual = (grids: number[][]) =>
       grids.reduce((sum, [t, h, w]) => sum + (t! * h! * w!) / 4, 0)
     const imageTokens = visual(recorded.imageGrids)
     const videoTokens = visual(recorded.videoGrids)
-    expect(await model.countTokens(request())).toMatchObject({
+    expect(await model.countTokens(request(origin))).toMatchObject({
       promptTokens: recorded.ids.length,
       imageTokens,
       videoTokens,
@@ -153,9 +169,9 @@ describe('prompts equal the reference bit for bit', () => {
 })
 
 describe('greedy answers equal the reference token for token', () => {
-  it.each(answered)('%s', async (_, { request, limits, recorded }) => {
-    const { model } = await checkpointWith(limits)
-    const result = await model.generate({ ...request(), temperature: 0, maxTokens: 24 })
+  it.each(answered)('%s', async (_, { request, checkpoint, recorded }) => {
+    const { model } = await open(checkpoint)
+    const result = await model.generate({ ...request(origin), temperature: 0, maxTokens: 24 })
     expect(result.tokenIds).toEqual(recorded.answer)
     expect(model.tokenizer.decode(result.tokenIds)).toBe(recorded.answerText)
     expect(result.usage.promptTokens).toBe(recorded.ids.length)
@@ -163,9 +179,9 @@ describe('greedy answers equal the reference token for token', () => {
 
   it('also when all of them are asked at once', async () => {
     const results = await Promise.all(
-      answered.map(async ([, { request, limits }]) => {
-        const { model } = await checkpointWith(limits)
-        return model.generate({ ...request(), temperature: 0, maxTokens: 24 })
+      answered.map(async ([, { request, checkpoint }]) => {
+        const { model } = await open(checkpoint)
+        return model.generate({ ...request(origin), temperature: 0, maxTokens: 24 })
       }),
     )
     expect(results.map(({ tokenIds }) => tokenIds)).toEqual(

@@ -1,7 +1,8 @@
 /** The conversations of test/golden/prompts, as requests, and what the reference makes of them. */
-import { readFileSync } from 'node:fs'
+import { createReadStream, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import sharp from 'sharp'
 import type { GenerateRequest, ImageSource } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 
@@ -26,25 +27,33 @@ export interface Recorded {
 
 export interface RecordedPrompt {
   name: string
-  /** Made anew at each call: streams can be read only once. */
-  request: () => GenerateRequest
-  /** Of the checkpoint; undefined for those of the bundled one. */
-  limits: PixelLimits | undefined
+  /**
+   * Made anew at each call: streams can be read only once. `origin` serves the files of the repository.
+   */
+  request: (origin: string) => GenerateRequest
+  checkpoint: CheckpointChoice
   recorded: Recorded
+}
+
+/** The bundled checkpoint, with other limits in its files or given when it is loaded. */
+export interface CheckpointChoice {
+  limits?: PixelLimits
+  loadOptions?: Partial<PixelLimits>
 }
 
 const folder = join(packageRoot, 'test', 'golden', 'prompts')
 const readJson = (name: string): unknown => JSON.parse(readFileSync(join(folder, name), 'utf8'))
 
-type Conversation = { name: string; limits?: PixelLimits } & Record<string, unknown>
+type Conversation = { name: string } & CheckpointChoice & Record<string, unknown>
 type Stored = Partial<Recorded> & { ids: string }
 
 export function recordedPrompts(): RecordedPrompt[] {
   const recorded = readJson('prompts.json') as Record<string, Stored>
-  return (readJson('conversations.json') as Conversation[]).map(({ name, limits, ...request }) => ({
+  const conversations = readJson('conversations.json') as Conversation[]
+  return conversations.map(({ name, limits, loadOptions, ...request }) => ({
     name,
-    request: () => withSources(request) as GenerateRequest,
-    limits,
+    request: (origin) => withSources(request, origin) as GenerateRequest,
+    checkpoint: { ...(limits && { limits }), ...(loadOptions && { loadOptions }) },
     recorded: {
       imageGrids: [],
       videoGrids: [],
@@ -63,36 +72,52 @@ function unpackRuns(text: string): number[] {
 }
 
 /** Replaces what stands for a source, wherever it stands. */
-function withSources(value: unknown, key = ''): unknown {
-  if (typeof value === 'string') return isSourceKey(key) ? join(packageRoot, value) : value
-  if (Array.isArray(value)) return value.map((item) => withSources(item, key))
+function withSources(value: unknown, origin: string, key = ''): unknown {
+  if (typeof value === 'string') return sourceKeys.includes(key) ? join(packageRoot, value) : value
+  if (Array.isArray(value)) return value.map((item) => withSources(item, origin, key))
   if (typeof value !== 'object' || value === null) return value
-  const [first] = Object.keys(value)
-  if (first?.startsWith('$')) return sourceOf(value)
+  const [kind, argument] = Object.entries(value as Record<string, unknown>)[0] ?? ['', '']
+  if (kind === '$pixels') return formulaPixels(...(argument as FormulaSize))
+  if (kind === '$http') return `${origin}/${argument as string}`
+  if (kind === '$dataUrl') {
+    const { mediaType } = value as { mediaType: string }
+    return `data:${mediaType};base64,${read(argument as string).toString('base64')}`
+  }
+  if (kind.startsWith('$')) return sourceMakers[kind]!(join(packageRoot, argument as string))
   return Object.fromEntries(
-    Object.entries(value).map(([name, item]) => [name, withSources(item, name)]),
+    Object.entries(value).map(([name, item]) => [name, withSources(item, origin, name)]),
   )
 }
 
-const isSourceKey = (key: string) => ['image', 'image_url', 'url', 'video'].includes(key)
+const sourceKeys = ['image', 'image_url', 'url', 'video']
+const read = (path: string) => readFileSync(join(packageRoot, path))
 
-type Stand = Partial<
-  Record<'$bytes' | '$arrayBuffer' | '$url' | '$fileUrl' | '$dataUrl' | 'mediaType', string>
-> & { $pixels?: [width: number, height: number, channels: 1 | 2 | 3 | 4] }
-
-function sourceOf(stand: Stand): ImageSource {
-  const { $bytes, $arrayBuffer, $url, $fileUrl, $dataUrl, mediaType, $pixels } = stand
-  const read = (path: string) => readFileSync(join(packageRoot, path))
-  if ($pixels) return formulaPixels(...$pixels)
-  if ($bytes) return read($bytes)
-  if ($arrayBuffer) return Uint8Array.from(read($arrayBuffer)).buffer
-  if ($url) return pathToFileURL(join(packageRoot, $url))
-  if ($fileUrl) return pathToFileURL(join(packageRoot, $fileUrl)).href
-  if ($dataUrl && mediaType) return `data:${mediaType};base64,${read($dataUrl).toString('base64')}`
-  throw new Error(`no source is written as ${JSON.stringify(stand)}`)
+/** The ways to hand over a file, by their names in conversations.json. */
+const sourceMakers: Record<string, (file: string) => unknown> = {
+  $bytes: (file) => readFileSync(file),
+  $arrayBuffer: (file) => Uint8Array.from(readFileSync(file)).buffer,
+  $dataView: (file) => {
+    const bytes = Buffer.concat([Buffer.alloc(100, 7), readFileSync(file), Buffer.alloc(50, 7)])
+    return new DataView(bytes.buffer, bytes.byteOffset + 100, bytes.length - 150)
+  },
+  $sharedBytes: (file) => {
+    const bytes = readFileSync(file)
+    const shared = new Uint8Array(new SharedArrayBuffer(bytes.length))
+    shared.set(bytes)
+    return shared
+  },
+  $base64: (file) => readFileSync(file).toString('base64'),
+  $blob: (file) => new Blob([readFileSync(file)]),
+  $stream: (file) => createReadStream(file, { highWaterMark: 1000 }),
+  $webStream: (file) => new Blob([readFileSync(file)]).stream(),
+  $sharp: (file) => sharp(file),
+  $url: (file) => pathToFileURL(file),
+  $fileUrl: (file) => pathToFileURL(file).href,
 }
 
-function formulaPixels(width: number, height: number, channels: 1 | 2 | 3 | 4): ImageSource {
+type FormulaSize = [width: number, height: number, channels: 1 | 2 | 3 | 4]
+
+function formulaPixels(...[width, height, channels]: FormulaSize): ImageSource {
   const data = new Uint8Array(width * height * channels)
   let i = 0
   for (let y = 0; y < height; y++) {

@@ -6,11 +6,12 @@ Made with transformers 5.18.0, torch 2.13.0 (CPU, one thread) and Pillow 12.3.0,
 in float32 and eager attention. conversations.json says what is asked; both this script and
 test/lib/prompts.test.ts read it. Paths in it start at the repository. What JSON cannot say is written as
 
-  {"$bytes": path}, {"$arrayBuffer": path}, {"$url": path}, {"$fileUrl": path}    ways to hand over a file
+  {"$bytes": path}, {"$url": path}, {"$stream": path}, ...                        ways to hand over a file
   {"$dataUrl": path, "mediaType": "image/png"}                                    data:image/png;base64,...
   {"$pixels": [width, height, channels]}     raw pixels: (7x + 3y + 31c + (x * y) div 8) mod 256
 
-`limits` are the pixel limits of the checkpoint (default: those of the bundled one). Pictures go through
+`limits` are the pixel limits of the checkpoint (default: those of the bundled one), `loadOptions` those that the
+model is loaded with instead. `prompt` in the place of `messages` does not go through the template. Pictures go through
 ../images/record.py, which has the rules of qwen-vl-utils. Of every conversation prompts.json has
 
   text        rendered by the checkpoint's template, before placeholders are expanded
@@ -35,7 +36,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
+from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration, RepetitionPenaltyLogitsProcessor
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -68,11 +69,12 @@ def open_source(source):
 
 def media_of(conversation):
     """(kind, sources, options) in order of appearance, as qwen-vl-utils collects them."""
-    for message in conversation["messages"]:
-        if isinstance(message["content"], str):
-            continue
-        for part in message["content"]:
+    for content in contents_of(conversation):
+        for part in content if isinstance(content, list) else []:
+            if isinstance(part, str):
+                continue
             options = {OPTIONS.get(k, k): v for k, v in part.items() if OPTIONS.get(k, k) in OPTIONS.values()}
+            part = as_image(part)
             if "image" in part or "image_url" in part:
                 source = part.get("image", part.get("image_url"))
                 if isinstance(source, dict) and "url" in source:
@@ -81,6 +83,19 @@ def media_of(conversation):
                 yield "image", [source], options
             elif "video" in part:
                 yield "video", part["video"], options
+
+
+def contents_of(conversation):
+    if "prompt" in conversation:
+        return [conversation["prompt"]]
+    return [message["content"] for message in conversation["messages"]]
+
+
+def as_image(part):
+    """A file part of the AI SDK is an image in other words."""
+    if part.get("type") != "file":
+        return part
+    return {**{k: v for k, v in part.items() if k not in ("data", "mediaType")}, "type": "image", "image": part["data"]}
 
 
 def frame_patches(frames):
@@ -111,12 +126,29 @@ def render(tokenizer, conversation):
     def option(camel, snake, default):
         return conversation.get(camel, conversation.get(snake, default))
 
+    if "prompt" in conversation:
+        return raw_prompt(conversation["prompt"])
+    messages = [
+        {**m, "content": m["content"] if isinstance(m["content"], str) else [as_image(part) for part in m["content"]]}
+        for m in conversation["messages"]
+    ]
     return tokenizer.apply_chat_template(
-        conversation["messages"],
+        messages,
         tokenize=False,
         add_generation_prompt=option("addGenerationPrompt", "add_generation_prompt", True),
         add_vision_id=option("addVisionId", "add_vision_id", False),
     )
+
+
+def raw_prompt(prompt):
+    """As the template of the base models writes a list: markers and texts, nothing else."""
+    text = ""
+    for part in [prompt] if isinstance(prompt, str) else prompt:
+        if isinstance(part, str) or "text" in part:
+            text += part if isinstance(part, str) else part["text"]
+        else:
+            text += f"<|vision_start|><|{part['type']}_pad|><|vision_end|>"
+    return text
 
 
 def expand(text, items):
@@ -169,8 +201,9 @@ def check_positions(model, inputs, items, positions, delta):
 
 
 @torch.no_grad()
-def answer(model, inputs, positions, delta):
+def answer(model, inputs, positions, delta, penalty):
     """Greedy ids, and the least lead of a best logit over the second."""
+    processor = RepetitionPenaltyLogitsProcessor(float(penalty))
     count = positions.shape[1]
     ids, margin, cache = [], float("inf"), None
     step = {**inputs, "position_ids": torch.from_numpy(positions).long()[:, None]}
@@ -179,7 +212,8 @@ def answer(model, inputs, positions, delta):
     while True:
         output = model(**step, past_key_values=cache, use_cache=True)
         cache = output.past_key_values
-        best = output.logits[0, -1].topk(2)
+        seen = torch.cat([inputs["input_ids"], torch.tensor([ids], dtype=torch.long)], dim=1)
+        best = processor(seen, output.logits[:, -1])[0].topk(2)
         margin = min(margin, float(best.values[0] - best.values[1]))
         ids.append(int(best.indices[0]))
         if ids[-1] in ENDS or len(ids) == ANSWER_TOKENS:
@@ -201,7 +235,7 @@ def runs(ids):
 
 
 def record_one(model, tokenizer, conversation):
-    limits = conversation.get("limits", {"minPixels": 3136, "maxPixels": 200704})
+    limits = {"minPixels": 3136, "maxPixels": 200704} | conversation.get("limits", {}) | conversation.get("loadOptions", {})
     items = [vision_item(*media, limits) for media in media_of(conversation)]
     text = render(tokenizer, conversation)
     ids = tokenizer(expand(text, items), add_special_tokens=False)["input_ids"]
@@ -214,7 +248,8 @@ def record_one(model, tokenizer, conversation):
             recorded[f"{kind}Grids"] = inputs[f"{kind}_grid_thw"].tolist()
             recorded[f"{kind}Patches"] = pictures.digest(inputs[values].numpy())
     recorded |= {"positions": pictures.digest(positions), "delta": delta}
-    ids, margin = answer(model, inputs, positions, delta)
+    penalty = conversation.get("repetition_penalty", conversation.get("repetitionPenalty", 1))
+    ids, margin = answer(model, inputs, positions, delta, penalty)
     if margin > LEAST_MARGIN:
         recorded |= {"answer": ids, "answerText": tokenizer.decode(ids, skip_special_tokens=True)}
     print(f"{conversation['name']}: {positions.shape[1]} tokens, margin {margin:.3f}, positions {'compared' if checked else 'by the rule'}")
