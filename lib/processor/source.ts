@@ -36,16 +36,11 @@ export interface BufferSource {
  * meanwhile, or as a `Blob` or a stream, which can be read once; {@link RawPixels}; a `sharp` pipeline; or
  * a {@link PreparedImage}.
  */
-export type ImageSource =
-  | string
-  | URL
-  | ArrayBufferView
-  | ArrayBufferLike
-  | Blob
-  | ByteStream
-  | RawPixels
-  | BufferSource
-  | PreparedImage
+export type ImageSource = RawImageSource | PreparedImage
+
+/** An image that has to be read and decoded. */
+export type RawImageSource =
+  string | URL | ArrayBufferView | ArrayBufferLike | Blob | ByteStream | RawPixels | BufferSource
 
 /** A source that has been read, but not decoded. */
 export type LoadedSource =
