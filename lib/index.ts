@@ -2,6 +2,8 @@
 export { loadModel, type LoadModelOptions, type LoadProgress } from './load-model.js'
 export type { ChatTemplateOptions, Model, ModelInfo, ModelMetrics } from './model.js'
 export type { EffectiveOptions, GenerateRequest, PromptInput } from './generation/options.js'
+export type { Chat, ChatContent, ChatJson, ChatOptions, TurnOptions } from './chat-session.js'
+export { annotate, type AnnotateOptions, type Annotation } from './grounding/annotate.js'
 export {
   scaleTo,
   type Box,

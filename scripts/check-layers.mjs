@@ -30,7 +30,7 @@ const libLayers = {
   tokenizer: leaf,
   checkpoint: [...leaf, 'native', 'tokenizer'],
   processor: [...leaf, 'native', 'checkpoint'],
-  grounding: [...leaf, 'tokenizer', 'processor'],
+  grounding: [...leaf, 'native', 'tokenizer', 'processor'],
   chat: [...leaf, 'tokenizer', 'processor'],
   generation: [...leaf, 'native', 'tokenizer', 'checkpoint', 'processor', 'chat', 'grounding'],
 }

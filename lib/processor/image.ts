@@ -182,7 +182,35 @@ async function prepareFrame(
   }
 }
 
-async function decodeSource(
+/** The size a picture has and the one it would come out in, from its header alone. */
+export async function measureFrame(
+  source: ImageSource,
+  options: PixelOptions,
+  preprocessor: PreprocessorConfig,
+  { signal, media = DEFAULT_MEDIA_OPTIONS }: PrepareContext,
+  place: Place,
+): Promise<{ original: Size; resized: Size }> {
+  try {
+    signal?.throwIfAborted()
+    if (source instanceof PreparedImage) {
+      const { original, image } = source.frame(options)
+      return { original, resized: { width: image.width, height: image.height } }
+    }
+    const loaded = await loadSource(source, media, signal)
+    signal?.throwIfAborted()
+    const { width, height } =
+      loaded.kind === 'encoded' ? await readImageSize(loaded.bytes, media) : loaded.pixels
+    const original = { width, height }
+    const sizes = planResizes(original, options, preprocessor, media)
+    for (const size of [original, ...sizes]) checkResizedSize(size, media.maxImagePixels)
+    signal?.throwIfAborted()
+    return { original, resized: sizes.at(-1) ?? original }
+  } catch (error) {
+    throw located(error, place)
+  }
+}
+
+export async function decodeSource(
   source: ImageSource,
   media: MediaOptions,
   signal: AbortSignal | undefined,
