@@ -136,6 +136,21 @@ export class QueueFullError extends Qwen2VLError {
   }
 }
 
+/** The answer was not there after `timeoutMs`. */
+export class TimeoutError extends Qwen2VLError {
+  readonly timeoutMs: number
+
+  constructor(timeoutMs: number) {
+    super(
+      'ERR_TIMEOUT',
+      `The answer was not complete after ${timeoutMs} ms. Raise timeoutMs, lower maxTokens, or set ` +
+        `onAbort: 'return' to get the part that is there.`,
+      { details: { timeoutMs } },
+    )
+    this.timeoutMs = timeoutMs
+  }
+}
+
 /** The model was used after, or was running at, `dispose()`. */
 export class DisposedError extends Qwen2VLError {
   constructor(

@@ -1,6 +1,15 @@
 /** Run Qwen2-VL checkpoints in Node.js. Start with {@link loadModel}. */
 export { loadModel, type LoadModelOptions, type LoadProgress } from './load-model.js'
 export type { ChatTemplateOptions, Model, ModelInfo, ModelMetrics } from './model.js'
+export type { BatchOptions } from './generation/batch.js'
+export type { TokenLogprob, TopLogprob } from './generation/logprobs.js'
+export type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionLogprobs,
+  ChatCompletionTopLogprob,
+  ChatCompletionUsage,
+} from './generation/openai.js'
 export type { EffectiveOptions, GenerateRequest, PromptInput } from './generation/options.js'
 export type { Chat, ChatContent, ChatJson, ChatOptions, TurnOptions } from './chat-session.js'
 export { annotate, type AnnotateOptions, type Annotation } from './grounding/annotate.js'
@@ -20,6 +29,7 @@ export {
   type ParsedGrounding,
 } from './grounding/parse.js'
 export type {
+  Choice,
   FinishReason,
   GenerateResult,
   GenerationEvent,
@@ -55,6 +65,7 @@ export {
   OutOfMemoryError,
   Qwen2VLError,
   QueueFullError,
+  TimeoutError,
   UnsupportedModelError,
   VideoError,
   type ErrorDetails,

@@ -1,16 +1,24 @@
 /** A loaded model: the interface that callers hold, and the one that runs in this process. */
 import { availableParallelism } from 'node:os'
+import { basename } from 'node:path'
 import type { ChatMessage } from './chat/messages.js'
 import { ChatTemplate } from './chat/template.js'
 import type { Checkpoint } from './checkpoint/checkpoint.js'
 import { DisposedError } from './errors.js'
 import { Abort } from './generation/abort.js'
+import { runBatch, type BatchOptions } from './generation/batch.js'
 import { runGeneration, type GenerationContext } from './generation/generate.js'
 import { Limiter } from './generation/limiter.js'
-import { parseRequest, parseTemplateOptions, type GenerateRequest } from './generation/options.js'
+import { identify } from './generation/openai.js'
+import {
+  followRequest,
+  parseRequest,
+  parseTemplateOptions,
+  type GenerateRequest,
+} from './generation/options.js'
 import { Processor } from './generation/processor.js'
 import { preparePrompt, renderMessages } from './generation/prompt.js'
-import type { GenerateResult, TokenCount } from './generation/result.js'
+import type { GenerateResult, GenerationEvent, TokenCount } from './generation/result.js'
 import { GenerationStream } from './generation/stream.js'
 import type { MemoryPlan } from './memory-plan.js'
 import type { NativeMetrics, NativeModel } from './native.js'
@@ -61,6 +69,14 @@ export interface Model extends AsyncDisposable {
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string
   /** The whole answer. Many calls at once are a batch. Never throws synchronously. */
   generate(request: GenerateRequest): Promise<GenerateResult>
+  /**
+   * Many answers, each settling on its own: in the order of the requests, with an error in place of each
+   * that failed. The same as `Promise.allSettled` over `generate()`, with a bound on how many run.
+   */
+  generateBatch(
+    requests: readonly GenerateRequest[],
+    options?: BatchOptions,
+  ): Promise<(GenerateResult | Error)[]>
   /** The answer piece by piece. A wrong request rejects the iterator and `result`. */
   stream(request: GenerateRequest): GenerationStream
   /** Tokens of the request's prompt, without running the model. */
@@ -129,6 +145,7 @@ class LocalModel implements Model {
     const { generation, config } = checkpoint
     this.#context = {
       native,
+      name: basename(checkpoint.folder),
       checkpoint,
       tokenizer,
       template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
@@ -146,20 +163,35 @@ class LocalModel implements Model {
   }
 
   generate(request: GenerateRequest): Promise<GenerateResult> {
-    return this.#run((abort) => runGeneration(this.#context, request, abort))
+    return this.#run((abort) => this.#generate(request, abort))
+  }
+
+  generateBatch(
+    requests: readonly GenerateRequest[],
+    options: BatchOptions = {},
+  ): Promise<(GenerateResult | Error)[]> {
+    const runOne = (request: unknown, batch: Abort) => {
+      const abort = new Abort()
+      const unfollow = batch.onAbort(() => abort.abort(batch.reason))
+      return this.#generate(request, abort).finally(unfollow)
+    }
+    const { maxConcurrency } = this.info
+    return this.#run((batch) => runBatch(requests, options, { batch, maxConcurrency, runOne }))
   }
 
   stream(request: GenerateRequest): GenerationStream {
     const abort = new Abort()
-    return new GenerationStream(abort, (emit) =>
-      this.#run(() => runGeneration(this.#context, request, abort, emit), abort),
-    )
+    const identity = identify(request, this.#context.name)
+    const call = { method: 'stream', identity } as const
+    const start = (emit: (event: GenerationEvent) => void) =>
+      this.#run(() => runGeneration(this.#context, request, abort, emit, call), abort)
+    return new GenerationStream(abort, start, identity)
   }
 
   countTokens(request: GenerateRequest): Promise<TokenCount> {
     return this.#run(async (abort) => {
-      const { signal, ...parsed } = parseRequest(request)
-      if (signal) abort.follow(signal)
+      const parsed = parseRequest(request)
+      followRequest(abort, parsed)
       abort.throwIfAborted()
       const { counts, images } = await preparePrompt(this.#context, parsed, abort)
       return { ...counts, images }
@@ -177,6 +209,10 @@ class LocalModel implements Model {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
+  }
+
+  #generate(request: unknown, abort: Abort): Promise<GenerateResult> {
+    return runGeneration(this.#context, request, abort, undefined, { method: 'generate' })
   }
 
   async #dispose(): Promise<void> {
