@@ -33,11 +33,13 @@ export type {
   FinishReason,
   GenerateResult,
   GenerationEvent,
+  ImageResult,
   Timings,
   TokenCount,
   Usage,
 } from './generation/result.js'
 export type { GridThw, ProcessedPrompt, Processor } from './generation/processor.js'
+export type { PrepareImageOptions } from './generation/prepare-image.js'
 export type { GenerationStream } from './generation/stream.js'
 export type {
   ChatMessage,
@@ -47,11 +49,15 @@ export type {
   ImageUrlPart,
   RawPrompt,
   TextPart,
-  VideoPart,
   VideoUrlPart,
 } from './chat/messages.js'
+export type { VideoPart } from './chat/video-part.js'
 export type { ImageInfo, PixelOptions } from './processor/image.js'
+export type { VideoProfile } from './processor/sampling.js'
+export type { PreparedImage } from './processor/prepared-image.js'
 export type { ImageSource, RawPixels } from './processor/source.js'
+export type { VideoFrame, VideoInfo, VideoOptions, VideoSource } from './processor/video.js'
+export type { VideoFileSource } from './processor/video-source.js'
 export type { DecodeOptions, EncodeOptions, Tokenizer } from './tokenizer/tokenizer.js'
 export {
   BackendError,

@@ -88,9 +88,17 @@ const optionsSchema = z.strictObject({
   /** Largest area of an image in pixels, in place of the checkpoint's; an image's own wins. */
   maxPixels: pixelArea.optional(),
   /** Largest encoded image in bytes. Default: 64 MiB. */
-  maxImageBytes: z.int().min(1).optional(),
+  maxImageBytes: z
+    .int()
+    .min(1)
+    .max(2 ** 32 - 1)
+    .optional(),
   /** Most pixels of an image, looked at before it is decoded. Default: 268,435,456. */
-  maxImagePixels: z.int().min(1).optional(),
+  maxImagePixels: z
+    .int()
+    .min(1)
+    .max(1 << 30)
+    .optional(),
   /** Whether `http:` and `https:` addresses are fetched. Default: true. */
   allowUrls: z.boolean().optional(),
   /** Whether paths and `file:` URLs are read. Default: true. */
@@ -116,6 +124,24 @@ const optionsSchema = z.strictObject({
   alpha: z.enum(['composite', 'drop']).optional(),
   /** `apply` turns photos as their EXIF orientation says. Default: `ignore`, as the reference. */
   exif: z.enum(['ignore', 'apply']).optional(),
+  /** Largest video file in bytes. Default: 2 GiB. */
+  maxVideoBytes: z.int().min(1).optional(),
+  /**
+   * The ffmpeg that decodes video files. Default: the environment variable QWEN2_VL_FFMPEG, the search
+   * path, or the package `ffmpeg-static` or `@ffmpeg-installer/ffmpeg` where one is installed.
+   */
+  ffmpegPath: z.string().min(1).optional(),
+  /** The longest wait for ffmpeg's next output. Default: 60 s. */
+  videoTimeoutMs: z
+    .int()
+    .min(1)
+    .max(2 ** 31 - 1)
+    .optional(),
+  /**
+   * Which published rules choose and size the frames of video files. Default: `utils-0.0.8`, which
+   * belongs to Qwen2-VL; `utils-later` spends up to five times as many tokens on long videos.
+   */
+  videoProfile: z.enum(['utils-0.0.8', 'utils-later']).optional(),
   /** Aborts the load: it rejects with `signal.reason`. */
   signal: z.instanceof(AbortSignal).optional(),
   /** Called about twenty times a second. */

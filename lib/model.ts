@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os'
 import { basename } from 'node:path'
 import type { ChatMessage } from './chat/messages.js'
 import { ChatTemplate } from './chat/template.js'
+import { createChat, type Chat, type ChatOptions } from './chat-session.js'
 import type { Checkpoint } from './checkpoint/checkpoint.js'
 import { DisposedError } from './errors.js'
 import { Abort } from './generation/abort.js'
@@ -17,12 +18,15 @@ import {
   type GenerateRequest,
 } from './generation/options.js'
 import { Processor } from './generation/processor.js'
-import { preparePrompt, renderMessages } from './generation/prompt.js'
+import { measurePrompt, renderMessages } from './generation/prompt.js'
 import type { GenerateResult, GenerationEvent, TokenCount } from './generation/result.js'
+import { prepareForModel, type PrepareImageOptions } from './generation/prepare-image.js'
 import { GenerationStream } from './generation/stream.js'
 import type { MemoryPlan } from './memory-plan.js'
 import type { NativeMetrics, NativeModel } from './native.js'
 import type { MediaOptions } from './processor/media-options.js'
+import type { PreparedImage } from './processor/prepared-image.js'
+import type { ImageSource } from './processor/source.js'
 import type { Tokenizer } from './tokenizer/tokenizer.js'
 
 /** What a loaded model is and where it runs. */
@@ -79,9 +83,28 @@ export interface Model extends AsyncDisposable {
   ): Promise<(GenerateResult | Error)[]>
   /** The answer piece by piece. A wrong request rejects the iterator and `result`. */
   stream(request: GenerateRequest): GenerationStream
-  /** Tokens of the request's prompt, without running the model. */
+  /**
+   * Tokens of the request's prompt. Nothing is decoded: sizes come from the headers of images, sizes and
+   * frame counts from the containers of videos. Streams are used up by it.
+   */
   countTokens(request: GenerateRequest): Promise<TokenCount>
+  /**
+   * A conversation that keeps its history. What the model has seen of it is not computed again.
+   *
+   * @throws InvalidArgumentError for wrong options or messages.
+   */
+  createChat(options?: ChatOptions): Chat
+  /**
+   * Reads, decodes and resizes an image once for many requests. It is encoded at its first use, and that is
+   * kept until the image is disposed of.
+   */
+  prepareImage(image: ImageSource, options?: PrepareImageOptions): Promise<PreparedImage>
   metrics(): ModelMetrics
+  /**
+   * Forgets prompts, answers and images that are kept to serve later requests, prepared images excepted.
+   * Their memory goes back to the system, that of the KV cache only while no request runs.
+   */
+  clearCache(): Promise<void>
   /**
    * Gives the memory back; it is back when the promise resolves. Running requests reject with
    * DisposedError. May be called again.
@@ -193,9 +216,26 @@ class LocalModel implements Model {
       const parsed = parseRequest(request)
       followRequest(abort, parsed)
       abort.throwIfAborted()
-      const { counts, images } = await preparePrompt(this.#context, parsed, abort)
-      return { ...counts, images }
+      const { counts, images, videos } = await measurePrompt(this.#context, parsed, abort)
+      return { ...counts, images, videos }
     })
+  }
+
+  createChat(options: ChatOptions = {}): Chat {
+    return createChat(
+      (request, memory, abort, emit) =>
+        this.#run(() => runGeneration({ ...this.#context, memory }, request, abort, emit), abort),
+      options,
+    )
+  }
+
+  prepareImage(image: ImageSource, options: PrepareImageOptions = {}): Promise<PreparedImage> {
+    return this.#run((abort) => prepareForModel(this.#context, image, options, abort))
+  }
+
+  async clearCache(): Promise<void> {
+    if (this.#disposal) throw new DisposedError()
+    await this.#context.native.clearCache()
   }
 
   metrics(): ModelMetrics {

@@ -4,18 +4,19 @@
  * (`image_url`, `video_url`, `input_text`, `input_image`) and the AI SDK's (`file`).
  */
 import type { PixelOptions } from '../processor/image.js'
-import type { ImageSource } from '../processor/source.js'
+import { isImageSource, type ImageSource } from '../processor/source.js'
+import type { VideoOptions, VideoSource } from '../processor/video.js'
 import { nearestName } from '../suggest.js'
 import { invalid, isRecord, nameOf, quoted, refuseUnknownKeys, shown } from './checks.js'
 import { filePartToNative, videoUrlToNative } from './foreign-parts.js'
-
-/** {@link PixelOptions} as the Python reference spells them. */
-export interface SnakeCasePixelOptions {
-  min_pixels?: number
-  max_pixels?: number
-  resized_height?: number
-  resized_width?: number
-}
+import {
+  checkLimits,
+  imageSource,
+  pixelKeys,
+  pixelOptions,
+  type SnakeCasePixelOptions,
+} from './pixel-options.js'
+import { normalizeVideo, samplingKeys, type VideoPart } from './video-part.js'
 
 /** A piece of text. `input_text` is the spelling of OpenAI's Responses API. */
 export interface TextPart {
@@ -37,17 +38,6 @@ export interface ImageUrlPart extends PixelOptions, SnakeCasePixelOptions {
     | ({ url: ImageSource; detail?: 'auto' | 'low' | 'high' } & PixelOptions &
         SnakeCasePixelOptions)
   detail?: 'auto' | 'low' | 'high'
-}
-
-/**
- * One video as the list of its frames, which are used as they are, none left out. `fps` is accepted
- * because the reference's own examples carry it; it changes nothing for Qwen2-VL, whose positions
- * do not depend on time.
- */
-export interface VideoPart extends PixelOptions, SnakeCasePixelOptions {
-  type: 'video'
-  video: readonly ImageSource[]
-  fps?: number
 }
 
 /** A video in the spelling of vLLM and other servers; options may stand beside or inside the object. */
@@ -93,7 +83,7 @@ export interface TemplateMessage {
 /** An image or video of the conversation. `path` says where it stands, for messages of errors. */
 export type MediaPart =
   | { kind: 'image'; image: ImageSource; options: PixelOptions; path: string }
-  | { kind: 'video'; frames: readonly ImageSource[]; options: PixelOptions; path: string }
+  | { kind: 'video'; video: VideoSource; options: VideoOptions; path: string }
 
 /** Checked messages: text for the template, and the media in order of appearance. */
 export interface NormalizedMessages {
@@ -302,7 +292,7 @@ function normalizeImage(part: Record<string, unknown>, path: string): MediaPart 
 }
 
 function refuseVideoOptions(part: Record<string, unknown>, path: string): void {
-  for (const key of ['fps', ...samplingKeys]) {
+  for (const key of samplingKeys) {
     if (part[key] === undefined) continue
     throw invalid(
       `${path}.${key}`,
@@ -311,103 +301,9 @@ function refuseVideoOptions(part: Record<string, unknown>, path: string): void {
   }
 }
 
-function normalizeVideo(part: Record<string, unknown>, path: string): MediaPart {
-  for (const key of samplingKeys) {
-    if (part[key] !== undefined) {
-      throw invalid(
-        `${path}.${key}`,
-        `${path}.${key} chooses frames of a video file, but a list of frames is used as it is. ` +
-          'Leave it out, and leave unwanted frames out of the list.',
-      )
-    }
-  }
-  refuseUnknownKeys(part, videoKeys, path)
-  const { video, fps } = part
-  const videoPath = `${path}.video`
-  if (!Array.isArray(video)) {
-    const isFile = typeof video === 'string' || isImageSource(video)
-    throw invalid(
-      videoPath,
-      isFile
-        ? `${videoPath} is a video file. ${framesOnly}`
-        : `${videoPath} must be a list of frames, not ${nameOf(video)}.`,
-    )
-  }
-  if (video.length === 0) {
-    throw invalid(videoPath, `${videoPath} has no frames. Give at least one.`)
-  }
-  if (fps !== undefined && !(typeof fps === 'number' && Number.isFinite(fps) && fps > 0)) {
-    throw invalid(`${path}.fps`, `${path}.fps must be a number above 0, not ${shown(fps)}.`)
-  }
-  const options = pixelOptions(part, path)
-  checkLimits(options, path)
-  const frames = video.map((frame, index) => imageSource(frame, `${videoPath}[${index}]`))
-  return { kind: 'video', frames, options, path }
-}
-
-/** Reads the pixel options of either spelling into the camelCase ones. */
-function pixelOptions(part: Record<string, unknown>, path: string): PixelOptions {
-  const options: PixelOptions = {}
-  for (const [name, snakeName] of pixelNames) {
-    const given = [name, snakeName].filter((key) => part[key] !== undefined)
-    const key = given[0]
-    if (key === undefined) continue
-    if (given.length > 1) {
-      throw invalid(`${path}.${snakeName}`, `${path} has both ${name} and ${snakeName}. Give one.`)
-    }
-    const value = part[key]
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1) {
-      throw invalid(
-        `${path}.${key}`,
-        `${path}.${key} must be a whole number of pixels from 1 up, not ${shown(value)}.`,
-      )
-    }
-    options[name] = value
-  }
-  return options
-}
-
-function checkLimits(options: PixelOptions, path: string): void {
-  const { minPixels, maxPixels, resizedHeight, resizedWidth } = options
-  if (minPixels !== undefined && maxPixels !== undefined && minPixels > maxPixels) {
-    throw invalid(
-      `${path}.minPixels`,
-      `${path}.minPixels is ${minPixels}, which is more than maxPixels, ${maxPixels}.`,
-    )
-  }
-  if ((resizedHeight === undefined) !== (resizedWidth === undefined)) {
-    const missing = resizedHeight === undefined ? 'resizedHeight' : 'resizedWidth'
-    throw invalid(
-      `${path}.${missing}`,
-      `${path}.${missing} is missing. resizedHeight and resizedWidth go together.`,
-    )
-  }
-}
-
 function checkDetail(detail: unknown, path: string): void {
   if (detail === undefined || detail === 'auto' || detail === 'low' || detail === 'high') return
   throw invalid(path, `${path} must be 'auto', 'low' or 'high', not ${shown(detail)}.`)
-}
-
-function imageSource(value: unknown, path: string): ImageSource {
-  if (value === '') throw invalid(path, `${path} is an empty string. Give a path or a URL.`)
-  if (isImageSource(value)) return value
-  throw invalid(
-    path,
-    `${path} must be a path, a URL, a Buffer, Uint8Array or ArrayBuffer with an image file, ` +
-      `or raw pixels { data, width, height, channels }, not ${nameOf(value)}.`,
-  )
-}
-
-/** Tells what can be an image by its kind alone; lib/processor judges what is inside. */
-function isImageSource(value: unknown): value is ImageSource {
-  if (typeof value === 'string' || value instanceof URL) return true
-  if (value instanceof Uint8Array || value instanceof ArrayBuffer) return true
-  return (
-    isRecord(value) &&
-    (value['data'] instanceof Uint8Array || value['data'] instanceof Uint8ClampedArray) &&
-    ['width', 'height', 'channels'].every((key) => typeof value[key] === 'number')
-  )
 }
 
 function onlyOneOf<Key extends string>(
@@ -424,17 +320,6 @@ function onlyOneOf<Key extends string>(
   return key
 }
 
-const framesOnly =
-  'Video files are not read yet: give the frames as a list of images, ' +
-  "{ type: 'video', video: ['frame-0.png', 'frame-1.png', …] }."
-
-const pixelNames = [
-  ['minPixels', 'min_pixels'],
-  ['maxPixels', 'max_pixels'],
-  ['resizedHeight', 'resized_height'],
-  ['resizedWidth', 'resized_width'],
-] as const
-const pixelKeys = pixelNames.flat()
 const partTypes = [
   ...['text', 'image', 'video', 'image_url', 'video_url'],
   ...['input_text', 'input_image', 'file'],
@@ -445,17 +330,3 @@ const toolCallKeys = ['tool_calls', 'toolCalls', 'function_call', 'functionCall'
 const textKeys = ['type', 'text'] as const
 const imageKeys = ['type', 'image', 'image_url', 'detail', ...pixelKeys] as const
 const imageUrlKeys = ['url', 'detail', ...pixelKeys] as const
-const videoKeys = ['type', 'video', 'fps', ...pixelKeys] as const
-const samplingKeys = [
-  'nframes',
-  'minFrames',
-  'min_frames',
-  'maxFrames',
-  'max_frames',
-  'totalPixels',
-  'total_pixels',
-  'videoStart',
-  'video_start',
-  'videoEnd',
-  'video_end',
-] as const

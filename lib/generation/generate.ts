@@ -125,6 +125,7 @@ function toResult(
     usage: { ...prompt.counts, cachedTokens, completionTokens },
     timings: toTimings(all, preprocessMs, completionTokens),
     images: toImageResults(prompt, reusedItems),
+    videos: prompt.videos,
     options,
   })
 }
@@ -166,11 +167,12 @@ function emptyResult(
     usage: noTokens,
     timings: { ...toTimings([noStats], preprocessMs, 0), firstTokenMs: 0 },
     images: [],
+    videos: [],
     options,
   })
 }
 
-type Rest = Pick<GenerateResult, 'usage' | 'timings' | 'images' | 'options'>
+type Rest = Pick<GenerateResult, 'usage' | 'timings' | 'images' | 'videos' | 'options'>
 
 function complete(
   choices: Choice[],

@@ -2,16 +2,19 @@
 import { normalizeMessages, normalizePrompt, type MediaPart } from '../chat/messages.js'
 import { expandPlaceholders } from '../chat/prompt.js'
 import { ChatTemplate } from '../chat/template.js'
-import type { Checkpoint } from '../checkpoint/checkpoint.js'
+import type { Checkpoint, PreprocessorConfig } from '../checkpoint/checkpoint.js'
 import type { PictureSize } from '../grounding/geometry.js'
 import type { NativeVisionItem } from '../native.js'
 import {
+  measureImage,
   prepareImage,
-  prepareVideo,
   type ImageInfo,
+  type MeasuredItem,
+  type PrepareContext,
   type PreparedItem,
 } from '../processor/image.js'
 import type { MediaOptions } from '../processor/media-options.js'
+import { measureVideo, prepareVideo, type VideoInfo } from '../processor/video.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Abort } from './abort.js'
 import { commonSize } from './found-boxes.js'
@@ -26,6 +29,13 @@ export interface PromptContext {
   media?: MediaOptions | undefined
   /** Images and videos that all requests together decode at once: each takes its memory. */
   mediaLimiter: Limiter
+  /** Of a chat: what its earlier turns have prepared. */
+  memory?: MediaMemory | undefined
+}
+
+/** Images and videos of a conversation so far, in order of appearance, ready for the next turn. */
+export interface MediaMemory {
+  items: readonly PreparedItem[]
 }
 
 /** The part of a request that makes its prompt. */
@@ -58,6 +68,8 @@ export interface Prompt {
   counts: PromptCounts
   /** Of the images, in order of appearance. */
   images: ImageInfo[]
+  /** Of the videos, in order of appearance. */
+  videos: VideoInfo[]
   /** The size in which all images and videos came; undefined if there are none, or of several sizes. */
   pictureSize: PictureSize | undefined
 }
@@ -68,11 +80,11 @@ export async function preparePrompt(
   request: PromptRequest,
   abort: Abort,
 ): Promise<Prompt> {
-  const { text, media } =
-    request.prompt === undefined
-      ? renderMessages(context.template, request)
-      : normalizePrompt(request.prompt)
-  const items = await abort.race(prepareMedia(context, media, abort))
+  const { text, media } = readPrompt(context, request)
+  const prepare = mediaWork(prepareImage, prepareVideo)
+  const known = context.memory?.items
+  const items = await abort.race(workOnMedia(context, media, abort, prepare, known))
+  if (context.memory) context.memory.items = items
   const ids = await abort.race(context.tokenizer.encodeAsync(text))
   const { imageTokenId, videoTokenId } = context.checkpoint.config
   const tokenIds = expandPlaceholders(ids, items, imageTokenId, videoTokenId)
@@ -82,9 +94,42 @@ export async function preparePrompt(
     media: items,
     items: items.map(({ native }) => native),
     counts: count(tokenIds.length, items),
-    images: items.filter(({ kind }) => kind === 'image').map(({ info }) => info),
+    ...infosOf(items),
     pictureSize: commonSize(items.map(({ info }) => info)),
   }
+}
+
+/** What can be said of a prompt without decoding its images and videos. */
+export interface MeasuredPrompt {
+  counts: PromptCounts
+  /** Images and videos in order of appearance. */
+  items: MeasuredItem[]
+  images: ImageInfo[]
+  videos: VideoInfo[]
+}
+
+/** Reads of images and videos no more than their sizes, and counts. */
+export async function measurePrompt(
+  context: PromptContext,
+  request: PromptRequest,
+  abort: Abort,
+): Promise<MeasuredPrompt> {
+  const { text, media } = readPrompt(context, request)
+  const measure = mediaWork(measureImage, measureVideo)
+  const items = await abort.race(workOnMedia(context, media, abort, measure))
+  const ids = await abort.race(context.tokenizer.encodeAsync(text))
+  const { imageTokenId, videoTokenId } = context.checkpoint.config
+  const tokenIds = expandPlaceholders(ids, items, imageTokenId, videoTokenId)
+  return { counts: count(tokenIds.length, items), items, ...infosOf(items) }
+}
+
+function readPrompt(
+  { template }: PromptContext,
+  request: PromptRequest,
+): { text: string; media: MediaPart[] } {
+  return request.prompt === undefined
+    ? renderMessages(template, request)
+    : normalizePrompt(request.prompt)
 }
 
 /** The text of a conversation, and the media it speaks of. */
@@ -98,33 +143,57 @@ export function renderMessages(
   return { text, media: normal.media }
 }
 
+type MediaWork<Item> = (
+  part: MediaPart,
+  preprocessor: PreprocessorConfig,
+  context: PrepareContext,
+) => Promise<Item>
+
+function mediaWork<Item>(
+  image: (...args: Parameters<typeof prepareImage>) => Promise<Item>,
+  video: (...args: Parameters<typeof prepareVideo>) => Promise<Item>,
+): MediaWork<Item> {
+  return (part, preprocessor, context) =>
+    part.kind === 'image'
+      ? image(part.image, part.options, preprocessor, context)
+      : video(part.video, part.options, preprocessor, context)
+}
+
 /** All of them beside each other, as far as the limiter allows; the first failure is the request's. */
-function prepareMedia(
-  { checkpoint: { preprocessor }, media: rules, mediaLimiter, memory }: PromptContext,
+function workOnMedia<Item>(
+  { checkpoint: { preprocessor }, media: rules, mediaLimiter }: PromptContext,
   media: readonly MediaPart[],
   abort: Abort,
-): Promise<PreparedItem[]> {
+  work: MediaWork<Item>,
+  known: readonly Item[] = [],
+): Promise<Item[]> {
   // A failure ends the others, which have no other way to hear of it.
   const controller = new AbortController()
   abort.onAbort(() => controller.abort(abort.reason))
   const signal = controller.signal
-  const prepare = async (part: MediaPart, index: number) => {
+  const run = async (part: MediaPart, index: number) => {
     try {
       signal.throwIfAborted()
-      const place = { index, signal, media: rules }
-      return part.kind === 'image'
-        ? await prepareImage(part.image, part.options, preprocessor, place)
-        : await prepareVideo(part.frames, part.options, preprocessor, place)
+      return await work(part, preprocessor, { index, signal, media: rules })
     } catch (error) {
       controller.abort(error)
       throw error
     }
   }
-  return Promise.all(media.map((part, index) => mediaLimiter.run(() => prepare(part, index))))
+  return Promise.all(
+    media.map((part, index) => known[index] ?? mediaLimiter.run(() => run(part, index))),
+  )
 }
 
-function count(promptTokens: number, items: readonly PreparedItem[]): PromptCounts {
-  const sum = (kind: PreparedItem['kind']) =>
+function infosOf(items: readonly MeasuredItem[]): { images: ImageInfo[]; videos: VideoInfo[] } {
+  return {
+    images: items.flatMap((item) => (item.kind === 'image' ? [item.info] : [])),
+    videos: items.flatMap((item) => (item.kind === 'video' ? [item.info] : [])),
+  }
+}
+
+function count(promptTokens: number, items: readonly MeasuredItem[]): PromptCounts {
+  const sum = (kind: MeasuredItem['kind']) =>
     items.reduce((total, item) => total + (item.kind === kind ? item.tokens : 0), 0)
   const imageTokens = sum('image')
   const videoTokens = sum('video')

@@ -1,6 +1,7 @@
 /** What a request gives back: plain data, all of it. */
 import type { Grounding, NormalizedGrounding } from '../grounding/geometry.js'
 import type { ImageInfo } from '../processor/image.js'
+import type { VideoInfo } from '../processor/video.js'
 import type { TokenLogprob } from './logprobs.js'
 import type { ChatCompletion } from './openai.js'
 import type { EffectiveOptions } from './options.js'
@@ -78,6 +79,8 @@ export interface GenerateResult extends Omit<Choice, 'index'> {
   timings: Timings
   /** Original and resized sizes of the images, in order of appearance. */
   images: ImageResult[]
+  /** Frames, sizes and tokens of the videos, in order of appearance. */
+  videos: VideoInfo[]
   /** The options that took effect, after the checkpoint's defaults were merged. */
   options: EffectiveOptions
   /** The body that OpenAI's `/v1/chat/completions` answers with. Not enumerable: the rest is data. */
@@ -118,4 +121,5 @@ export interface TokenCount {
   imageTokens: number
   videoTokens: number
   images: ImageInfo[]
+  videos: VideoInfo[]
 }

@@ -32,13 +32,7 @@ export async function decodeImage(
 ): Promise<DecodedImage> {
   const container = readContainer(bytes)
   const input = withoutGifTransparency(bytes, container)
-  const options: SharpOptions = {
-    // What Pillow calls an error, and no mere warnings: junk between JPEG segments is common.
-    failOn: 'error',
-    ignoreIcc: true,
-    // Pillow turns TIFF files as their orientation says when it loads them, and no others.
-    autoOrient: exif === 'apply' || container.format === 'tiff',
-  }
+  const options = sharpOptions(container, exif)
   const metadata = await decoding(bytes, () =>
     sharp(input, { ...options, limitInputPixels: false }).metadata(),
   )
@@ -54,6 +48,34 @@ export async function decodeImage(
   return {
     pixels: { data, width, height, channels, cmyk },
     alpha: alpha === 'composite' && transparencyCounts(container, metadata) ? 'composite' : 'drop',
+  }
+}
+
+/**
+ * The size in which decodeImage() would give a picture, from its header.
+ *
+ * @throws ImageError as decodeImage() does, but for damage behind the header.
+ */
+export async function readImageSize(
+  bytes: Uint8Array,
+  { maxImagePixels, exif }: DecodeOptions = DEFAULT_MEDIA_OPTIONS,
+): Promise<{ width: number; height: number }> {
+  const options = sharpOptions(readContainer(bytes), exif)
+  const metadata = await decoding(bytes, () =>
+    sharp(bytes, { ...options, limitInputPixels: false }).metadata(),
+  )
+  checkSize(metadata, maxImagePixels)
+  const { width, height } = options.autoOrient ? metadata.autoOrient : metadata
+  return { width, height }
+}
+
+function sharpOptions({ format }: Container, exif: DecodeOptions['exif']): SharpOptions {
+  return {
+    // What Pillow calls an error, and no mere warnings: junk between JPEG segments is common.
+    failOn: 'error',
+    ignoreIcc: true,
+    // Pillow turns TIFF files as their orientation says when it loads them, and no others.
+    autoOrient: exif === 'apply' || format === 'tiff',
   }
 }
 

@@ -1,15 +1,9 @@
 /** From a source to an item for the vision tower: read, decode, resize as the reference does. */
 import { availableParallelism } from 'node:os'
 import type { PreprocessorConfig } from '../checkpoint/checkpoint.js'
-import {
-  FetchError,
-  fromNativeError,
-  ImageError,
-  InvalidArgumentError,
-  VideoError,
-} from '../errors.js'
+import { FetchError, fromNativeError, ImageError, InvalidArgumentError } from '../errors.js'
 import { nativeBinding, type NativeImage, type NativeVisionItem } from '../native.js'
-import { decodeImage, type DecodedImage } from './decode.js'
+import { decodeImage, readImageSize, type DecodedImage } from './decode.js'
 import { DEFAULT_MEDIA_OPTIONS, processorLimits, type MediaOptions } from './media-options.js'
 import {
   DEFAULT_MAX_PIXELS,
@@ -18,7 +12,9 @@ import {
   smartResize,
   type Size,
 } from './smart-resize.js'
+import { PreparedImage } from './prepared-image.js'
 import { loadSource, type ImageSource } from './source.js'
+import type { VideoInfo } from './video.js'
 
 /** Size limits of one image or of each frame of one video, in pixels; unset ones are the checkpoint's. */
 export interface PixelOptions {
@@ -41,17 +37,30 @@ export interface ImageInfo {
   tokens: number
 }
 
-/** An image or a video that is ready for the model. */
-export interface PreparedItem {
-  kind: 'image' | 'video'
-  /** Of a video: the size of its first frame, the tokens of all. */
-  info: ImageInfo
-  native: NativeVisionItem
+interface Measured {
   /** Time, height and width in patches. */
   gridThw: [number, number, number]
   /** Visual tokens, which is how often the placeholder stands in the prompt. */
   tokens: number
 }
+
+/** What is known of an image without its pixels. */
+export interface MeasuredImage extends Measured {
+  kind: 'image'
+  info: ImageInfo
+}
+
+/** What is known of a video without its pixels. */
+export interface MeasuredVideo extends Measured {
+  kind: 'video'
+  info: VideoInfo
+}
+
+/** An image or a video without its pixels. */
+export type MeasuredItem = MeasuredImage | MeasuredVideo
+
+/** An image or a video that is ready for the model. */
+export type PreparedItem = MeasuredItem & { native: NativeVisionItem }
 
 /** What is known about the request an image belongs to. */
 export interface PrepareContext {
@@ -75,43 +84,39 @@ export async function prepareImage(
   context: PrepareContext,
 ): Promise<PreparedItem> {
   checkPixelOptions(options)
-  const place = { label: `Image ${context.index + 1}`, details: { index: context.index } }
-  const frame = await prepareFrame(source, options, preprocessor, context, place)
-  return toItem('image', [frame])
+  const place = imageAt(context.index)
+  const { original, image } = await prepareFrame(source, options, preprocessor, context, place)
+  return { ...describe(original, image), native: { frames: [image], isVideo: false } }
 }
 
 /**
- * Prepares a video that is given as its frames. Each is treated as an image, none is left out, and
- * the limits hold for each; all must come out in one size.
+ * Size and tokens of an image, of which only the header is read.
  *
- * @throws VideoError for fewer than two frames or different sizes, ImageError (with `index` of the
- *   video and `details.frame`) for a frame that cannot be used.
+ * @throws ImageError as prepareImage() does, but for damage behind the header.
  */
-export async function prepareVideo(
-  frames: readonly ImageSource[],
+export async function measureImage(
+  source: ImageSource,
   options: PixelOptions,
   preprocessor: PreprocessorConfig,
   context: PrepareContext,
-): Promise<PreparedItem> {
+): Promise<MeasuredItem> {
   checkPixelOptions(options)
-  const { index } = context
-  if (frames.length < 2) {
-    throw new VideoError(
-      'ERR_VIDEO_TOO_SHORT',
-      `Video ${index + 1} has ${frames.length === 1 ? 'one frame' : 'no frames'}; at least two are ` +
-        `needed.${frames.length === 1 ? ' Send a single picture as an image.' : ''}`,
-      { details: { index, frames: frames.length } },
-    )
-  }
-  const prepared = await mapConcurrently(frames, (source, frame) => {
-    const label = `Video ${index + 1}, frame ${frame + 1}`
-    return prepareFrame(source, options, preprocessor, context, {
-      label,
-      details: { index, frame },
-    })
-  })
-  checkFrameSizes(prepared, index)
-  return toItem('video', prepared)
+  const place = imageAt(context.index)
+  const { original, resized } = await measureFrame(source, options, preprocessor, context, place)
+  return describe(original, resized)
+}
+
+function imageAt(index: number): Place {
+  return { label: `Image ${index + 1}`, details: { index } }
+}
+
+function describe(original: Size, resized: Size): MeasuredImage {
+  const patch = SIDE_MULTIPLE / 2
+  const gridThw: MeasuredImage['gridThw'] = [1, resized.height / patch, resized.width / patch]
+  const tokens = (gridThw[1] * gridThw[2]) / 4
+  const { width, height } = original
+  const info = { width, height, resizedWidth: resized.width, resizedHeight: resized.height, tokens }
+  return { kind: 'image', info, gridThw, tokens }
 }
 
 /**
@@ -148,18 +153,20 @@ export function planResizes(
   return steps
 }
 
-interface PreparedFrame {
+/** A picture, resized. */
+export interface PreparedFrame {
   original: Size
   image: NativeImage
 }
 
 /** Where a picture stands in the request, for its errors. */
-interface Place {
+export interface Place {
   label: string
   details: Record<string, number>
 }
 
-async function prepareFrame(
+/** Prepares a picture: an image, or a frame of a video that is given as pictures. */
+export async function prepareFrame(
   source: ImageSource,
   options: PixelOptions,
   preprocessor: PreprocessorConfig,
@@ -169,6 +176,7 @@ async function prepareFrame(
   const { signal, media = DEFAULT_MEDIA_OPTIONS } = context
   try {
     signal?.throwIfAborted()
+    if (source instanceof PreparedImage) return source.frame(options)
     const { pixels, alpha } = await decodeSource(source, media, signal)
     signal?.throwIfAborted()
     const original = { width: pixels.width, height: pixels.height }
@@ -243,40 +251,6 @@ function located(error: unknown, { label, details }: Place): unknown {
     : new FetchError(typed.code as `ERR_FETCH_${string}`, message, options)
 }
 
-function toItem(kind: 'image' | 'video', frames: PreparedFrame[]): PreparedItem {
-  const [first] = frames
-  if (first === undefined) throw new VideoError('ERR_VIDEO_TOO_SHORT', 'A video has no frames.')
-  const { width: resizedWidth, height: resizedHeight } = first.image
-  const patch = SIDE_MULTIPLE / 2
-  const gridThw: PreparedItem['gridThw'] = [
-    Math.ceil(frames.length / 2),
-    resizedHeight / patch,
-    resizedWidth / patch,
-  ]
-  const tokens = (gridThw[0] * gridThw[1] * gridThw[2]) / 4
-  return {
-    kind,
-    info: { ...first.original, resizedWidth, resizedHeight, tokens },
-    native: { frames: frames.map((frame) => frame.image), isVideo: kind === 'video' },
-    gridThw,
-    tokens,
-  }
-}
-
-function checkFrameSizes(frames: PreparedFrame[], index: number): void {
-  const first = frames[0]?.image
-  for (const [i, { image }] of frames.entries()) {
-    if (image.width === first?.width && image.height === first.height) continue
-    throw new VideoError(
-      'ERR_VIDEO_FRAME_SIZE',
-      `Video ${index + 1}: frame ${i + 1} comes out at ${image.width} x ${image.height} pixels, the ` +
-        `first at ${first?.width ?? 0} x ${first?.height ?? 0}. Frames of one video need one size; ` +
-        'resizedHeight and resizedWidth can set it.',
-      { details: { index, frame: i, width: image.width, height: image.height } },
-    )
-  }
-}
-
 /** A minimum asked for can be as absurd as a picture. */
 function checkResizedSize({ width, height }: Size, maxPixels: number): void {
   if (width * height <= maxPixels) return
@@ -288,7 +262,8 @@ function checkResizedSize({ width, height }: Size, maxPixels: number): void {
   )
 }
 
-function checkPixelOptions(options: PixelOptions): void {
+/** @throws InvalidArgumentError for a limit or size that is no positive integer. */
+export function checkPixelOptions(options: PixelOptions): void {
   const { minPixels, maxPixels, resizedHeight, resizedWidth } = options
   for (const [name, value] of Object.entries({
     minPixels,
@@ -310,7 +285,7 @@ const MAX_CONCURRENCY = Math.min(4, availableParallelism())
  * Maps with a few items under way at once. After a failure no further item is begun, and the promise
  * rejects when the ones under way have ended.
  */
-async function mapConcurrently<T, R>(
+export async function mapConcurrently<T, R>(
   items: readonly T[],
   map: (item: T, index: number) => Promise<R>,
 ): Promise<R[]> {

@@ -1,6 +1,7 @@
 /** What a model accepts as images and videos, and from where. Set once, when the model is loaded. */
 import type { PreprocessorConfig } from '../checkpoint/checkpoint.js'
 import type { PixelOptions } from './image.js'
+import type { VideoProfile } from './sampling.js'
 
 /** Rules for images and videos that hold for all requests of a model. */
 export interface MediaOptions {
@@ -29,6 +30,14 @@ export interface MediaOptions {
   alpha: 'composite' | 'drop'
   /** Whether pictures are turned as their EXIF orientation says. The reference does not. */
   exif: 'ignore' | 'apply'
+  /** Largest video file in bytes, wherever it comes from. */
+  maxVideoBytes: number
+  /** The ffmpeg that decodes video files. undefined: it is looked for. */
+  ffmpegPath?: string | undefined
+  /** The longest wait for ffmpeg's next output. */
+  videoTimeoutMs: number
+  /** Which published rules choose and size the frames of video files. */
+  videoProfile: VideoProfile
 }
 
 /** What holds where nothing was set. */
@@ -40,6 +49,9 @@ export const DEFAULT_MEDIA_OPTIONS: MediaOptions = {
   allowPrivateHosts: false,
   alpha: 'composite',
   exif: 'ignore',
+  maxVideoBytes: 2 ** 31,
+  videoTimeoutMs: 60_000,
+  videoProfile: 'utils-0.0.8',
 }
 
 /** Completes what was set with the defaults. */
@@ -59,6 +71,10 @@ export function toMediaOptions(given: {
     fetchTimeoutMs: given.fetchTimeoutMs,
     alpha: given.alpha ?? defaults.alpha,
     exif: given.exif ?? defaults.exif,
+    maxVideoBytes: given.maxVideoBytes ?? defaults.maxVideoBytes,
+    ffmpegPath: given.ffmpegPath,
+    videoTimeoutMs: given.videoTimeoutMs ?? defaults.videoTimeoutMs,
+    videoProfile: given.videoProfile ?? defaults.videoProfile,
   }
 }
 

@@ -59,7 +59,7 @@ describe('messages', () => {
       ],
       media: [
         { kind: 'image', image: 'a.png', options: {}, path: path(0) },
-        { kind: 'video', frames: ['0.png', pixels], options: {}, path: path(2) },
+        { kind: 'video', video: ['0.png', pixels], options: {}, path: path(2) },
         { kind: 'image', image: pixels, options: {}, path: path(3) },
       ],
     })
@@ -89,7 +89,7 @@ describe('messages', () => {
       expect(part.kind === 'image' && part.image).toBe(sources[index])
     }
     const video = user({ type: 'video', video: sources }).media[0]
-    expect(video?.kind === 'video' && video.frames).toEqual(sources)
+    expect(video?.kind === 'video' && video.video).toEqual(sources)
   })
 })
 
@@ -290,8 +290,8 @@ describe('spellings of the others', () => {
     const video = ['file:///a/1.jpg', 'file:///a/2.jpg']
     const { media } = user({ type: 'video', video, fps: 1.0, max_pixels: 151200 }, { video })
     expect(media).toMatchObject([
-      { kind: 'video', frames: video, options: { maxPixels: 151200 } },
-      { kind: 'video', frames: video, options: {} },
+      { kind: 'video', video, options: { maxPixels: 151200 } },
+      { kind: 'video', video, options: {} },
     ])
   })
 
@@ -420,7 +420,7 @@ describe('faults of a part', () => {
       '.image_url.maxPixels',
       /given twice/,
     ],
-    ['a video without video', { type: 'video' }, '.video', /must be a list of frames/],
+    ['a video without video', { type: 'video' }, '.video', /must be a video file/],
     ['a video without frames', { type: 'video', video: [] }, '.video', /has no frames/],
     ['a frame that is none', { type: 'video', video: ['a', 1] }, '.video[1]', /not a number/],
     ['a rate of 0', { type: 'video', video: ['a'], fps: 0 }, '.fps', /above 0, not 0/],
@@ -435,16 +435,5 @@ describe('faults of a part', () => {
     expect(error.path).toBe(here + path)
     expect(error.message).toMatch(message)
     expect(error.message).toMatch(/^messages\[0\]\.content\[1\]/)
-  })
-
-  it.each<[string, unknown]>([
-    ['a path', { type: 'video', video: 'film.mp4' }],
-    ['a URL', { type: 'video', video: new URL('file:///film.mp4') }],
-    ['bytes', { type: 'video', video: new Uint8Array(9) }],
-    ['a video_url', { type: 'video_url', video_url: { url: 'film.mp4' } }],
-  ])('a video file, given as %s: says that frames are the way', (_, part) => {
-    expect(partFailure(part).message).toMatch(
-      /Video files are not read yet: give the frames as a list of images/,
-    )
   })
 })

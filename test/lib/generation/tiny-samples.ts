@@ -72,7 +72,7 @@ function withPaths(message: ChatMessage): ChatMessage {
   const absolute = (path: unknown) => join(tinyFolder, path as string)
   const content = message.content.map((part): ContentPart => {
     if (part.type === 'image') return { ...part, image: absolute(part.image) }
-    if (part.type === 'video') return { ...part, video: part.video.map(absolute) }
+    if (part.type === 'video') return { ...part, video: (part.video as string[]).map(absolute) }
     return part
   })
   return { ...message, content }
