@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -64,6 +65,33 @@ Napi::Uint8Array read_bytes(const ObjectReader& reader, const char* key) {
     }
   }
   throw_invalid(reader.path(key), "a Uint8Array");
+}
+
+/// Not zeroed first: of a large picture they are hundreds of megabytes.
+struct Patches {
+  std::shared_ptr<float[]> values;
+  size_t count;
+};
+
+/// Over the same memory, because copying that much would hold the event loop; over a copy where the
+/// runtime allows no memory of others.
+Napi::Value to_float32_array(Napi::Env env, Patches patches) {
+  const size_t bytes = patches.count * sizeof(float);
+  auto owner = std::make_unique<std::shared_ptr<float[]>>(patches.values);
+  const napi_finalize release = [](napi_env, void*, void* hint) {
+    delete static_cast<std::shared_ptr<float[]>*>(hint);
+  };
+  napi_value buffer = nullptr;
+  const napi_status status = napi_create_external_arraybuffer(env, patches.values.get(), bytes,
+                                                              release, owner.get(), &buffer);
+  if (status == napi_ok) {
+    static_cast<void>(owner.release());  // the buffer's from now on
+    return Napi::Float32Array::New(env, patches.count, Napi::ArrayBuffer(env, buffer), 0);
+  }
+  if (status != napi_no_external_buffers_allowed) throw Napi::Error::New(env);
+  Napi::Float32Array copy = Napi::Float32Array::New(env, patches.count);
+  std::copy_n(patches.values.get(), patches.count, copy.Data());
+  return copy;
 }
 
 int64_t byte_size(const RgbImage& image) { return static_cast<int64_t>(image.pixels.size()); }
@@ -184,19 +212,16 @@ Napi::Value extract_patches(const Napi::CallbackInfo& info) {
   const std::array<double, 3> mean = reader.triple("imageMean");
   const std::array<double, 3> std_deviation = reader.triple("imageStd");
   const double rescale_factor = reader.number("rescaleFactor", -1e6, 1e6);
-  return run_async<std::vector<float>>(
+  return run_async<Patches>(
       env, "qwen2-vl.extractPatches",
       [item, mean, std_deviation, rescale_factor] {
         const PixelTable table = PixelTable::make(mean, std_deviation, rescale_factor);
-        std::vector<float> patches(static_cast<size_t>(item.num_patches() * kPatchValues));
-        qvl::extract_patches(item, table, 0, item.num_patches(), patches.data());
+        const auto count = static_cast<size_t>(item.num_patches() * kPatchValues);
+        Patches patches{std::make_shared_for_overwrite<float[]>(count), count};
+        qvl::extract_patches(item, table, 0, item.num_patches(), patches.values.get());
         return patches;
       },
-      [](Napi::Env settled, const std::vector<float>& patches) {
-        Napi::Float32Array array = Napi::Float32Array::New(settled, patches.size());
-        std::copy(patches.begin(), patches.end(), array.Data());
-        return array;
-      });
+      to_float32_array);
 }
 
 }  // namespace qvl::addon

@@ -12,8 +12,8 @@
 
 namespace qvl {
 
-/// Twice Pillow's warning threshold: where the reference refuses an image as a decompression bomb.
-inline constexpr int64_t kMaxImagePixels = int64_t{2} * 89'478'485;
+/// 3 GiB as RGB: the most that lib/ may be told to accept. What it does accept is its own affair.
+inline constexpr int64_t kMaxImagePixels = int64_t{1} << 30;
 /// Far above any picture within kMaxImagePixels whose sides are at most 200 to 1.
 inline constexpr int kMaxImageSide = 1 << 20;
 
