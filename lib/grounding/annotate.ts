@@ -1,9 +1,9 @@
 /** Draws what an answer points at on its picture. */
-import sharp from 'sharp'
 import { fromNativeError, ImageError, InvalidArgumentError } from '../errors.js'
 import { nativeBinding, type NativeImage } from '../native.js'
 import { decodeSource } from '../processor/image.js'
 import { toMediaOptions } from '../processor/media-options.js'
+import { sharp } from '../processor/sharp.js'
 import type { ImageSource } from '../processor/source.js'
 import { nearestName } from '../suggest.js'
 import {

@@ -6,11 +6,12 @@
  * white); what the first frame of a GIF does not cover is black (Pillow: some colour of the palette);
  * AVIF and SVG are what libheif and librsvg make of them.
  */
-import sharp, { type Metadata, type SharpOptions } from 'sharp'
+import type { Metadata, SharpOptions } from 'sharp'
 import { ImageError } from '../errors.js'
 import type { NativeRawPixels } from '../native.js'
 import { PNG_GREY_ALPHA, PNG_RGBA, readContainer, type Container } from './container.js'
 import { DEFAULT_MEDIA_OPTIONS, type MediaOptions } from './media-options.js'
+import { sharp } from './sharp.js'
 
 /** How pictures are decoded. */
 export type DecodeOptions = Pick<MediaOptions, 'maxImagePixels' | 'alpha' | 'exif'>

@@ -12,7 +12,8 @@ test/lib/prompts.test.ts read it. Paths in it start at the repository. What JSON
 
 `limits` are the pixel limits of the checkpoint (default: those of the bundled one), `loadOptions` those that the
 model is loaded with instead. `prompt` in the place of `messages` does not go through the template. Pictures go through
-../images/record.py, which has the rules of qwen-vl-utils. Of every conversation prompts.json has
+../images/record.py, which has the rules of qwen-vl-utils; those for videos, of version 0.0.8, are here. Video files are
+decoded by ffmpeg 5.1. Of every conversation prompts.json has
 
   text        rendered by the checkpoint's template, before placeholders are expanded
   ids         after expansion; a run of one id is written "id*length"
@@ -30,13 +31,21 @@ does so only where a video has no more steps in time than tokens along its longe
 import hashlib
 import io
 import json
+import math
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration, RepetitionPenaltyLogitsProcessor
+from transformers import (
+    AutoTokenizer,
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    Qwen2VLForConditionalGeneration,
+    RepetitionPenaltyLogitsProcessor,
+)
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -48,7 +57,11 @@ ANSWER_TOKENS = 24
 LEAST_MARGIN = 1e-2
 IMAGE_PAD, VIDEO_PAD = 1258, 1259
 ENDS = (1248, 1246)
-OPTIONS = {"min_pixels": "minPixels", "max_pixels": "maxPixels", "resized_height": "resizedHeight", "resized_width": "resizedWidth"}
+OPTIONS = {
+    **{"min_pixels": "minPixels", "max_pixels": "maxPixels", "resized_height": "resizedHeight", "resized_width": "resizedWidth"},
+    **{"min_frames": "minFrames", "max_frames": "maxFrames", "total_pixels": "totalPixels", "fps": "fps", "nframes": "nframes"},
+    **{"video_start": "videoStart", "video_end": "videoEnd"},
+}
 
 torch.set_num_threads(1)
 
@@ -62,9 +75,12 @@ def open_source(source):
         file = io.BytesIO()
         Image.fromarray(values[..., 0] if channels == 1 else values).save(file, format="PNG")
     else:
-        path = source if isinstance(source, str) else next(value for key, value in source.items() if key[0] == "$")
-        file = io.BytesIO((ROOT / path).read_bytes())
+        file = io.BytesIO((ROOT / path_of(source)).read_bytes())
     return pictures.load(file)[1]
+
+
+def path_of(source):
+    return source if isinstance(source, str) else next(value for key, value in source.items() if key[0] == "$")
 
 
 def media_of(conversation):
@@ -73,8 +89,8 @@ def media_of(conversation):
         for part in content if isinstance(content, list) else []:
             if isinstance(part, str):
                 continue
+            part = in_reference_words(part)
             options = {OPTIONS.get(k, k): v for k, v in part.items() if OPTIONS.get(k, k) in OPTIONS.values()}
-            part = as_image(part)
             if "image" in part or "image_url" in part:
                 source = part.get("image", part.get("image_url"))
                 if isinstance(source, dict) and "url" in source:
@@ -91,11 +107,16 @@ def contents_of(conversation):
     return [message["content"] for message in conversation["messages"]]
 
 
-def as_image(part):
-    """A file part of the AI SDK is an image in other words."""
-    if part.get("type") != "file":
-        return part
-    return {**{k: v for k, v in part.items() if k not in ("data", "mediaType")}, "type": "image", "image": part["data"]}
+def in_reference_words(part):
+    """A file part of the AI SDK and a video_url are images and videos in other words."""
+    if part.get("type") == "file":
+        kind = part["mediaType"].split("/")[0]
+        return {**{k: v for k, v in part.items() if k not in ("data", "mediaType")}, "type": kind, kind: part["data"]}
+    if part.get("type") == "video_url":
+        inner = part["video_url"] if "url" in part["video_url"] else {"url": part["video_url"]}
+        outer = {k: v for k, v in part.items() if k != "video_url"}
+        return {**outer, **{k: v for k, v in inner.items() if k != "url"}, "type": "video", "video": inner["url"]}
+    return part
 
 
 def frame_patches(frames):
@@ -109,7 +130,60 @@ def frame_patches(frames):
     return [t, h, w], np.ascontiguousarray(patches)
 
 
+def decode_video(path):
+    """All frames as ffmpeg gives them, and the average rate."""
+    probe = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries", "stream=width,height,avg_frame_rate", "-of", "csv=p=0"]
+    width, height, rate = subprocess.run([*probe, path], capture_output=True, check=True, text=True).stdout.strip().split(",")
+    to_rgb = "scale=flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact,format=rgb24"
+    decode = ["ffmpeg", "-v", "error", "-i", path, "-vf", to_rgb, "-f", "rawvideo", "-"]
+    frames = np.frombuffer(subprocess.run(decode, capture_output=True, check=True).stdout, np.uint8)
+    over, under = rate.split("/")
+    return frames.reshape(-1, int(height), int(width), 3), int(over) / int(under)
+
+
+def sampled_indices(total, video_fps, options):
+    """qwen-vl-utils 0.0.8; a range in seconds as 0.0.14 has it."""
+    first, last = 0, total - 1
+    if "videoStart" in options or "videoEnd" in options:
+        first = math.ceil(options.get("videoStart", 0) * video_fps)
+        last = min(math.floor(options.get("videoEnd", math.inf) * video_fps), last) if "videoEnd" in options else last
+    total = last - first + 1
+    if "nframes" in options:
+        count = round(options["nframes"] / 2) * 2
+    else:
+        low = math.ceil(options.get("minFrames", 4) / 2) * 2
+        high = math.floor(options.get("maxFrames", min(768, total)) / 2) * 2
+        count = min(max(total / video_fps * options.get("fps", 2.0), low), high)
+        count = round(count / 2) * 2
+    assert 2 <= count <= total
+    return torch.linspace(first, last, count).round().long().tolist()
+
+
+def frame_size(height, width, count, options):
+    if "resizedHeight" in options:
+        return pictures.utils_smart_resize(options["resizedHeight"], options["resizedWidth"], pictures.UTILS_MIN, pictures.UTILS_MAX)
+    low = options.get("minPixels", 128 * 28 * 28)
+    cap = max(min(768 * 28 * 28, options.get("totalPixels", 24576 * 28 * 28) / count * 2), int(low * 1.05))
+    return pictures.utils_smart_resize(height, width, low, options.get("maxPixels", cap))
+
+
+def video_file_item(source, options, limits):
+    frames, video_fps = decode_video(ROOT / path_of(source))
+    indices = sampled_indices(len(frames), video_fps, options)
+    size = frame_size(*frames.shape[1:3], len(indices), options)
+    chosen = torch.from_numpy(frames[indices]).permute(0, 3, 1, 2)
+    if chosen.shape[-2:] != size:  # torchvision leaves alone what has the size already
+        chosen = torch.nn.functional.interpolate(chosen.float(), size=size, mode="bicubic", align_corners=False, antialias=True)
+        chosen = chosen.clamp(0, 255).round().to(torch.uint8)
+    # The processor's own limits, which are those of an image, change nothing here.
+    assert limits["minPixels"] <= size[0] * size[1] <= limits["maxPixels"]
+    grid, patches = frame_patches([Image.fromarray(frame) for frame in chosen.permute(0, 2, 3, 1).numpy()])
+    return {"kind": "video", "grid": grid, "patches": patches}
+
+
 def vision_item(kind, sources, options, limits):
+    if not isinstance(sources, list):
+        return video_file_item(sources, options, limits)
     prepared = [pictures.prepare(open_source(source), options, limits) for source in sources]
     if kind == "image":
         return {"kind": kind, "grid": prepared[0][1], "patches": prepared[0][2]}
@@ -129,7 +203,7 @@ def render(tokenizer, conversation):
     if "prompt" in conversation:
         return raw_prompt(conversation["prompt"])
     messages = [
-        {**m, "content": m["content"] if isinstance(m["content"], str) else [as_image(part) for part in m["content"]]}
+        {**m, "content": m["content"] if isinstance(m["content"], str) else [in_reference_words(part) for part in m["content"]]}
         for m in conversation["messages"]
     ]
     return tokenizer.apply_chat_template(
@@ -200,10 +274,21 @@ def check_positions(model, inputs, items, positions, delta):
     return True
 
 
+def processors_of(conversation):
+    """In the reference's order."""
+    penalty = conversation.get("repetition_penalty", conversation.get("repetitionPenalty"))
+    ngram = conversation.get("no_repeat_ngram_size", conversation.get("noRepeatNgramSize"))
+    processors = LogitsProcessorList()
+    if penalty:
+        processors.append(RepetitionPenaltyLogitsProcessor(float(penalty)))
+    if ngram:
+        processors.append(NoRepeatNGramLogitsProcessor(ngram))
+    return processors
+
+
 @torch.no_grad()
-def answer(model, inputs, positions, delta, penalty):
+def answer(model, inputs, positions, delta, processors):
     """Greedy ids, and the least lead of a best logit over the second."""
-    processor = RepetitionPenaltyLogitsProcessor(float(penalty))
     count = positions.shape[1]
     ids, margin, cache = [], float("inf"), None
     step = {**inputs, "position_ids": torch.from_numpy(positions).long()[:, None]}
@@ -213,7 +298,7 @@ def answer(model, inputs, positions, delta, penalty):
         output = model(**step, past_key_values=cache, use_cache=True)
         cache = output.past_key_values
         seen = torch.cat([inputs["input_ids"], torch.tensor([ids], dtype=torch.long)], dim=1)
-        best = processor(seen, output.logits[:, -1])[0].topk(2)
+        best = processors(seen, output.logits[:, -1])[0].topk(2)
         margin = min(margin, float(best.values[0] - best.values[1]))
         ids.append(int(best.indices[0]))
         if ids[-1] in ENDS or len(ids) == ANSWER_TOKENS:
@@ -248,8 +333,7 @@ def record_one(model, tokenizer, conversation):
             recorded[f"{kind}Grids"] = inputs[f"{kind}_grid_thw"].tolist()
             recorded[f"{kind}Patches"] = pictures.digest(inputs[values].numpy())
     recorded |= {"positions": pictures.digest(positions), "delta": delta}
-    penalty = conversation.get("repetition_penalty", conversation.get("repetitionPenalty", 1))
-    ids, margin = answer(model, inputs, positions, delta, penalty)
+    ids, margin = answer(model, inputs, positions, delta, processors_of(conversation))
     if margin > LEAST_MARGIN:
         recorded |= {"answer": ids, "answerText": tokenizer.decode(ids, skip_special_tokens=True)}
     print(f"{conversation['name']}: {positions.shape[1]} tokens, margin {margin:.3f}, positions {'compared' if checked else 'by the rule'}")

@@ -131,6 +131,16 @@ describe('prepareImage', () => {
     expect(error.message).toMatch(/^Image 5: /)
   })
 
+  it.each([
+    ['composite', [255, 255, 255]],
+    ['drop', [0, 56, 255]],
+  ] as const)('puts white behind raw RGBA or not: %s', async (alpha, expected) => {
+    const media = { ...DEFAULT_MEDIA_OPTIONS, alpha }
+    const source = plain(56, 56, [0, 56, 255, 0])
+    const item = await prepareImage(source, {}, published, { index: 0, media })
+    expect([...item.native.frames[0]!.toRgb().subarray(0, 3)]).toEqual(expected)
+  })
+
   it('refuses pictures beyond the pixel limit, encoded or raw, and limits that lead there', async () => {
     const context = { index: 0, media: { ...DEFAULT_MEDIA_OPTIONS, maxImagePixels: 1000 } }
     for (const source of [file('rgb.png'), plain(101, 10, [0])]) {
