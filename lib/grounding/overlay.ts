@@ -71,7 +71,7 @@ function outline(shape: Shape, color: string, lineWidth: number): string {
   )
 }
 
-/** The label on a ground of its colour, above the shape or, where there is no room, below its top. */
+/** The label on a ground of its colour: above the shape, else below it, else inside at its top. */
 function caption(
   shape: Shape,
   color: string,
@@ -86,8 +86,10 @@ function caption(
   const corners = cornersOf(shape)
   const left = Math.min(...corners.map(({ x }) => x)) - lineWidth / 2
   const top = Math.min(...corners.map(({ y }) => y)) - lineWidth / 2
+  const bottom = Math.max(...corners.map(({ y }) => y)) + lineWidth / 2
   const x = Math.max(0, Math.min(left, size.width - width))
-  const y = top >= height ? top - height : Math.max(0, Math.min(top, size.height - height))
+  const inside = Math.max(0, Math.min(top, size.height - height))
+  const y = top >= height ? top - height : bottom + height <= size.height ? bottom : inside
   return (
     `<rect x="${x}" y="${y}" width="${width}" height="${height}" fill="${color}"/>` +
     `<text x="${x + padding}" y="${y + 1.05 * fontSize}" font-family="sans-serif" ` +
