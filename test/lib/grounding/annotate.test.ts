@@ -107,12 +107,16 @@ describe('annotate', () => {
     expect(picture.at(180, 50)).toBe('#ff0000')
   })
 
-  it('puts the label on its colour above the box, or inside at the top edge', async () => {
+  it('puts the label on its colour above the box, else below it, else inside', async () => {
     const top = { ...box, x1: 40, y1: 0, x2: 120, y2: 50 }
     const style = { colors: ['#ff0000'], lineWidth: 2, fontSize: 10 }
     const above = await decoded(await annotate(grey(200, 150), [box], style))
     expect(above.at(41, 48)).toBe('#ff0000')
-    const inside = await decoded(await annotate(grey(200, 150), [top], style))
+    const below = await decoded(await annotate(grey(200, 150), [top], style))
+    expect(below.at(41, 53)).toBe('#ff0000')
+    expect(below.at(45, 12)).toBe('#808080')
+    const whole = { ...top, y2: 150 }
+    const inside = await decoded(await annotate(grey(200, 150), [whole], style))
     expect(inside.at(41, 12)).toBe('#ff0000')
     const none = await decoded(await annotate(grey(200, 150), [box], { ...style, labels: false }))
     expect(none.at(41, 48)).toBe('#808080')
