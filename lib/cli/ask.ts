@@ -1,7 +1,11 @@
 /** `qwen2-vl ask <image...> "question"`: one request, streamed to a terminal. */
+import { writeFile } from 'node:fs/promises'
+import { extname } from 'node:path'
 import { Command, InvalidArgumentError as InvalidOptionError } from 'commander'
 import pc from 'picocolors'
 import type { ChatMessage, ContentPart } from '../chat/messages.js'
+import { InvalidArgumentError } from '../errors.js'
+import { annotate } from '../grounding/annotate.js'
 import { loadModel, type LoadProgress } from '../load-model.js'
 import type { GenerateRequest } from '../generation/options.js'
 import type { GenerateResult } from '../generation/result.js'
@@ -18,6 +22,7 @@ interface AskOptions {
   minPixels?: number
   maxPixels?: number
   threads?: number
+  annotate?: string
   json?: true
 }
 
@@ -36,16 +41,20 @@ export function askCommand(): Command {
     .option('--min-pixels <count>', 'enlarge smaller pictures to at least this area', integer)
     .option('--max-pixels <count>', 'shrink larger pictures to at most this area', integer)
     .option('--threads <count>', 'default: the physical cores of this process', integer)
+    .option('--annotate <file>', 'write the picture with the boxes of the answer: .png or .jpg')
     .option('--json', 'print the whole result as JSON instead of streaming the text')
     .addHelpText(
       'after',
       `\nExamples:\n  $ qwen2-vl ask receipt.jpg "What is the total?"\n` +
-        `  $ qwen2-vl ask --model ./Qwen2-VL-2B-Instruct a.png b.png "What differs?" --json | jq .text`,
+        `  $ qwen2-vl ask --model ./Qwen2-VL-2B-Instruct a.png b.png "What differs?" --json | jq .text\n` +
+        `  $ qwen2-vl ask street.jpg "Locate the red car." --annotate boxes.png`,
     )
     .action(ask)
 }
 
 async function ask(args: string[], options: AskOptions): Promise<void> {
+  const drawing =
+    options.annotate === undefined ? undefined : toDrawing(args, options.annotate, options)
   const controller = new AbortController()
   const interrupt = () => controller.abort()
   process.once('SIGINT', interrupt)
@@ -60,15 +69,64 @@ async function ask(args: string[], options: AskOptions): Promise<void> {
     const request = toRequest(args, options, controller.signal)
     if (options.json) {
       const result = await model.generate(request)
+      if (drawing) await drawing(result)
       process.stdout.write(JSON.stringify(toJson(result, model.info), null, 2) + '\n')
       return
     }
     const stream = model.stream(request)
     for await (const text of stream.textStream) process.stdout.write(text)
     process.stdout.write('\n')
+    if (drawing) await drawing(await stream.result)
     if (showProgress) process.stderr.write(pc.dim(summary(await stream.result)) + '\n')
   } finally {
     process.off('SIGINT', interrupt)
+  }
+}
+
+const formats: Readonly<Record<string, 'png' | 'jpeg'>> = {
+  '.png': 'png',
+  '.jpg': 'jpeg',
+  '.jpeg': 'jpeg',
+}
+
+/**
+ * What draws the boxes of an answer into a file.
+ *
+ * @throws InvalidArgumentError, before anything is loaded, if it cannot be done.
+ */
+function toDrawing(
+  args: string[],
+  file: string,
+  { video }: AskOptions,
+): (result: GenerateResult) => Promise<void> {
+  const [image, ...others] = args.slice(0, -1)
+  if (image === undefined || others.length > 0 || video !== undefined) {
+    throw new InvalidArgumentError(
+      '--annotate draws on one picture, so it needs exactly one and no video.',
+      { path: 'annotate' },
+    )
+  }
+  const extension = extname(file).toLowerCase()
+  const format = formats[extension]
+  if (format === undefined) {
+    throw new InvalidArgumentError(
+      `--annotate ${file}: the name must end in .png, .jpg or .jpeg.`,
+      { path: 'annotate' },
+    )
+  }
+  return async ({ boxes }) => {
+    const drawn = await annotate(image, boxes, { format })
+    try {
+      await writeFile(file, drawn)
+    } catch (cause) {
+      throw new InvalidArgumentError(
+        `--annotate ${file}: cannot be written (${(cause as Error).message}).`,
+        { path: 'annotate', cause },
+      )
+    }
+    if (boxes.length === 0) {
+      process.stderr.write(`The answer has no boxes; ${file} is the picture as it is.\n`)
+    }
   }
 }
 

@@ -41,7 +41,7 @@ export function sampleOf(id: string): Sample {
 }
 
 /** Greedy, as the reference answered. */
-export function requestOf(sample: Sample): GenerateRequest {
+export function requestOf(sample: Sample): Extract<GenerateRequest, { messages: ChatMessage[] }> {
   return {
     messages: sample.messages,
     addVisionId: sample.add_vision_id,

@@ -6,6 +6,7 @@ import {
   scaleTo,
   type ContentPart,
   type GenerationEvent,
+  type ImagePart,
   type Model,
 } from '../../../lib/index.js'
 import { requestOf, sampleOf } from '../generation/tiny-samples.js'
@@ -43,8 +44,8 @@ describe('the boxes of an answer', () => {
 
   it('lie where the thing is', async () => {
     const [found] = (await model.generate(requestOf(sample))).boxes
-    const [part] = sample.messages[0]!.content as [{ image: string }]
-    const { data, info } = await sharp(part.image)
+    const [part] = sample.messages[0]!.content as readonly ImagePart[]
+    const { data, info } = await sharp(part!.image as string)
       .removeAlpha()
       .raw()
       .toBuffer({ resolveWithObject: true })
