@@ -13,6 +13,7 @@ export interface VideoFacts extends Size {
 
 /** A decoded frame, RGB with 8 bits a sample. */
 export interface DecodedFrame extends Size {
+  /** Valid until the second next frame is asked for: two buffers take turns. */
   data: Buffer
 }
 
@@ -181,6 +182,17 @@ const TO_RGB =
   'scale=flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact,format=rgb24'
 
 /**
+ * Whether frame number n is among the indices, as an expression of ffmpeg. A tree of comparisons: a
+ * sum of several hundred is more than ffmpeg parses.
+ */
+function isWanted(indices: readonly number[]): string {
+  if (indices.length === 1) return `eq(n,${indices[0]})`
+  const half = Math.floor(indices.length / 2)
+  const [left, right] = [indices.slice(0, half), indices.slice(half)]
+  return `if(lt(n,${right[0]}),${isWanted(left)},${isWanted(right)})`
+}
+
+/**
  * The frames with the given indices, in increasing order, one at a time: ffmpeg waits while a frame
  * is worked on. Fewer come where the file has fewer than its container says.
  *
@@ -192,12 +204,11 @@ export async function* decodeFrames(
   tools: FfmpegTools,
   options: RunOptions,
 ): AsyncGenerator<DecodedFrame, void, undefined> {
-  const wanted = indices.map((index) => `eq(n,${index})`).join('+')
   const process = new FfmpegProcess(
     tools.ffmpeg,
     [
       ...['-hide_banner', '-nostdin', '-v', 'error', '-xerror', ...inputArgs(path)],
-      ...['-map', `0:${STREAM}`, '-vf', `select='${wanted}',${TO_RGB}`],
+      ...['-map', `0:${STREAM}`, '-vf', `select='${isWanted(indices)}',${TO_RGB}`],
       // Frames as they are, whatever their time stamps: none repeated, none dropped.
       ...[tools.hasFpsMode ? '-fps_mode' : '-vsync', 'passthrough'],
       ...['-frames:v', String(indices.length), '-f', 'image2pipe', '-c:v', 'ppm', 'pipe:1'],
@@ -235,6 +246,7 @@ function decodeError(reason: string, cause?: unknown): VideoError {
 export async function* readPpm(
   chunks: AsyncIterable<Buffer>,
 ): AsyncGenerator<DecodedFrame, void, undefined> {
+  const buffers = [Buffer.alloc(0), Buffer.alloc(0)]
   let head: Buffer = Buffer.alloc(0)
   let frame: DecodedFrame | undefined
   let filled = 0
@@ -250,8 +262,12 @@ export async function* readPpm(
         const [text, width, height] = match
         chunk = head.subarray(text.length)
         head = Buffer.alloc(0)
-        frame = { data: Buffer.alloc(0), width: Number(width), height: Number(height) }
-        frame.data = Buffer.allocUnsafeSlow(frame.width * frame.height * 3)
+        const size = { width: Number(width), height: Number(height) }
+        const bytes = size.width * size.height * 3
+        const oldest = buffers.shift()
+        const data = oldest?.length === bytes ? oldest : Buffer.allocUnsafeSlow(bytes)
+        buffers.push(data)
+        frame = { data, ...size }
         filled = 0
         continue
       }

@@ -126,7 +126,8 @@ export async function measureVideo(
   return withFile(source, context, async (path, tools, media) => {
     const run = { signal: context.signal, timeoutMs: media.videoTimeoutMs }
     const facts = await probeVideo(path, tools, run)
-    return planVideo(facts, options, preprocessor, media)
+    const { kind, info, gridThw, tokens } = planVideo(facts, options, preprocessor, media)
+    return { kind, info, gridThw, tokens }
   })
 }
 
