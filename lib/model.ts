@@ -1,5 +1,4 @@
 /** A loaded model: the interface that callers hold, and the one that runs in this process. */
-import { availableParallelism } from 'node:os'
 import { basename } from 'node:path'
 import type { ChatMessage } from './chat/messages.js'
 import { ChatTemplate } from './chat/template.js'
@@ -9,7 +8,7 @@ import { DisposedError } from './errors.js'
 import { Abort } from './generation/abort.js'
 import { runBatch, type BatchOptions } from './generation/batch.js'
 import { runGeneration, type GenerationContext } from './generation/generate.js'
-import { Limiter } from './generation/limiter.js'
+import { MediaPlaces } from './generation/media-places.js'
 import { identify } from './generation/openai.js'
 import {
   followRequest,
@@ -173,7 +172,7 @@ class LocalModel implements Model {
       tokenizer,
       template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
       media,
-      mediaLimiter: new Limiter(Math.min(4, availableParallelism())),
+      mediaPlaces: new MediaPlaces(),
       contextSize: plan.contextSize,
       stopIds: Int32Array.from(generation.eosTokenIds ?? config.eosTokenIds),
     }

@@ -36,7 +36,7 @@ export type PrepareImageOptions = z.output<typeof optionsSchema> & {
 
 /** Prepares the image, and has the model keep its visual tokens from their first encode on. */
 export async function prepareForModel(
-  { checkpoint, media, mediaLimiter, native }: GenerationContext,
+  { checkpoint, media, mediaPlaces, native }: GenerationContext,
   image: ImageSource,
   options: PrepareImageOptions,
   abort: Abort,
@@ -54,7 +54,9 @@ export async function prepareForModel(
   abort.onAbort(() => controller.abort(abort.reason))
   const place = { index: 0, signal: controller.signal, media }
   const item = await abort.race(
-    mediaLimiter.run(() => prepareImage(image, pixels, checkpoint.preprocessor, place)),
+    mediaPlaces.runImage(image, place, (ready) =>
+      prepareImage(ready, pixels, checkpoint.preprocessor, place),
+    ),
   )
   native.pin(item.native)
   const frame = item.native.frames[0] as NativeImage // an image has one

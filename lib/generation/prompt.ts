@@ -18,7 +18,7 @@ import { measureVideo, prepareVideo, type VideoInfo } from '../processor/video.j
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Abort } from './abort.js'
 import { commonSize } from './found-boxes.js'
-import type { Limiter } from './limiter.js'
+import type { MediaPlaces } from './media-places.js'
 
 /** What turning messages into a prompt needs of a model. */
 export interface PromptContext {
@@ -27,8 +27,8 @@ export interface PromptContext {
   template: ChatTemplate
   /** What is accepted as images and videos. */
   media?: MediaOptions | undefined
-  /** Images and videos that all requests together decode at once: each takes its memory. */
-  mediaLimiter: Limiter
+  /** For the images and videos of all requests together: each takes its memory. */
+  mediaPlaces: MediaPlaces
   /** Of a chat: what its earlier turns have prepared. */
   memory?: MediaMemory | undefined
 }
@@ -159,9 +159,9 @@ function mediaWork<Item>(
       : video(part.video, part.options, preprocessor, context)
 }
 
-/** All of them beside each other, as far as the limiter allows; the first failure is the request's. */
+/** All of them beside each other, as far as there are places; the first failure is the request's. */
 function workOnMedia<Item>(
-  { checkpoint: { preprocessor }, media: rules, mediaLimiter }: PromptContext,
+  { checkpoint: { preprocessor }, media: rules, mediaPlaces }: PromptContext,
   media: readonly MediaPart[],
   abort: Abort,
   work: MediaWork<Item>,
@@ -172,17 +172,23 @@ function workOnMedia<Item>(
   abort.onAbort(() => controller.abort(abort.reason))
   const signal = controller.signal
   const run = async (part: MediaPart, index: number) => {
+    const place = { index, signal, media: rules }
     try {
-      signal.throwIfAborted()
-      return await work(part, preprocessor, { index, signal, media: rules })
+      if (part.kind === 'video') {
+        return await mediaPlaces.run(() => {
+          signal.throwIfAborted()
+          return work(part, preprocessor, place)
+        })
+      }
+      return await mediaPlaces.runImage(part.image, place, (image) =>
+        work({ ...part, image }, preprocessor, place),
+      )
     } catch (error) {
       controller.abort(error)
       throw error
     }
   }
-  return Promise.all(
-    media.map((part, index) => known[index] ?? mediaLimiter.run(() => run(part, index))),
-  )
+  return Promise.all(media.map(async (part, index) => known[index] ?? run(part, index)))
 }
 
 function infosOf(items: readonly MeasuredItem[]): { images: ImageInfo[]; videos: VideoInfo[] } {

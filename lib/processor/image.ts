@@ -90,6 +90,25 @@ export async function prepareImage(
 }
 
 /**
+ * The bytes of an image that has to be received first.
+ *
+ * @throws as prepareImage() does.
+ */
+export async function receiveImage(
+  source: ImageSource,
+  { index, signal, media }: PrepareContext,
+): Promise<ImageSource> {
+  try {
+    signal?.throwIfAborted()
+    if (source instanceof PreparedImage) return source
+    const loaded = await loadSource(source, media, signal)
+    return loaded.kind === 'encoded' ? loaded.bytes : loaded.pixels
+  } catch (error) {
+    throw located(error, imageAt(index))
+  }
+}
+
+/**
  * Size and tokens of an image, of which only the header is read.
  *
  * @throws ImageError as prepareImage() does, but for damage behind the header.

@@ -55,6 +55,14 @@ export function isImageSource(value: unknown): value is ImageSource {
   return hasToBuffer(value) || isBlob(value) || isByteStream(value) || looksLikePixels(value)
 }
 
+/** True for what others send in their own time: web addresses, streams, Blobs. */
+export function arrivesSlowly(source: ImageSource): boolean {
+  if (typeof source === 'string') return /^https?:/i.test(source)
+  if (source instanceof URL) return arrivesSlowly(source.href)
+  if (!isObject(source) || hasToBuffer(source)) return false
+  return isBlob(source) || isByteStream(source)
+}
+
 /**
  * Reads a source. Strings are told apart in the reference's order: `http(s):`, `file:`, `data:`,
  * and anything else is a path.
