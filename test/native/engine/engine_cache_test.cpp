@@ -177,7 +177,11 @@ TEST(clearing_while_a_request_runs_changes_nothing_for_it) {
 
 TEST(clearing_a_shut_down_engine_returns) {
   FakeEngine fake;
+  fake.submit(item_request(make_item(1, 6, 7), 1, 20))->wait();
+  CHECK(fake.engine->metrics().kv_blocks_cached > 0);
   fake.engine->shutdown();
+  CHECK_EQ(fake.engine->metrics().kv_blocks_cached, 0);
+  CHECK_EQ(fake.log->embeddings_alive.load(), 0);
   fake.engine->clear_cache();
 }
 

@@ -301,7 +301,8 @@ TEST(impossible_engine_options_are_refused) {
        {+[](EngineOptions& o) { o.max_sequences = 0; }, +[](EngineOptions& o) { o.max_queue = -1; },
         +[](EngineOptions& o) { o.max_context = 1; },
         +[](EngineOptions& o) { o.max_context = int64_t{1} << 40; },
-        +[](EngineOptions& o) { o.prefill_chunk = 0; }}) {
+        +[](EngineOptions& o) { o.prefill_chunk = 0; },
+        +[](EngineOptions& o) { o.image_cache_bytes = -1; }}) {
     EngineOptions options;
     change(options);
     CHECK_ERROR("ERR_INVALID_ARGUMENT", FakeEngine({}, options));
