@@ -4,6 +4,7 @@ import { extname } from 'node:path'
 import { Command, InvalidArgumentError as InvalidOptionError } from 'commander'
 import pc from 'picocolors'
 import type { ChatMessage, ContentPart } from '../chat/messages.js'
+import type { VideoPart } from '../chat/video-part.js'
 import { InvalidArgumentError } from '../errors.js'
 import { annotate } from '../grounding/annotate.js'
 import { loadModel, type LoadProgress } from '../load-model.js'
@@ -13,6 +14,8 @@ import type { GenerateResult } from '../generation/result.js'
 interface AskOptions {
   model: string
   video?: string[]
+  fps?: number
+  nframes?: number
   system?: string
   maxTokens?: number
   temperature?: number
@@ -28,10 +31,15 @@ interface AskOptions {
 
 export function askCommand(): Command {
   return new Command('ask')
-    .description('Ask a question about images (or frames of a video) and stream the answer')
-    .argument('<image...>', 'picture files, then the question as the last argument')
+    .description('Ask a question about images or a video and stream the answer')
+    .argument('[image...]', 'picture files, then the question as the last argument')
     .option('-m, --model <folder>', 'checkpoint folder, or "tiny" for the bundled one', 'tiny')
-    .option('--video <frames...>', 'picture files that are the frames of one video, in order')
+    .option(
+      '--video <files...>',
+      'a video file, or the pictures that are the frames of one, in order',
+    )
+    .option('--fps <rate>', 'frames taken of a second of the video file (default 2)', number)
+    .option('--nframes <count>', 'frames taken of the video file in all', integer)
     .option('--system <text>', 'system prompt')
     .option('-n, --max-tokens <count>', 'length limit of the answer', integer)
     .option('-t, --temperature <value>', '0 = greedy', number)
@@ -47,12 +55,14 @@ export function askCommand(): Command {
       'after',
       `\nExamples:\n  $ qwen2-vl ask receipt.jpg "What is the total?"\n` +
         `  $ qwen2-vl ask --model ./Qwen2-VL-2B-Instruct a.png b.png "What differs?" --json | jq .text\n` +
+        `  $ qwen2-vl ask --video clip.mp4 --nframes 16 "What happens?"\n` +
         `  $ qwen2-vl ask street.jpg "Locate the red car." --annotate boxes.png`,
     )
     .action(ask)
 }
 
-async function ask(args: string[], options: AskOptions): Promise<void> {
+async function ask(given: string[], givenOptions: AskOptions): Promise<void> {
+  const { args, options } = withQuestion(given, givenOptions)
   const drawing =
     options.annotate === undefined ? undefined : toDrawing(args, options.annotate, options)
   const controller = new AbortController()
@@ -139,7 +149,7 @@ function toRequest(args: string[], options: AskOptions, signal: AbortSignal): Ge
   const content: ContentPart[] = args
     .slice(0, -1)
     .map((image) => ({ type: 'image', image, ...pixels }))
-  if (options.video) content.push({ type: 'video', video: options.video, ...pixels })
+  if (options.video) content.push({ ...toVideo(options.video, options), ...pixels })
   content.push({ type: 'text', text: question })
   const messages: ChatMessage[] = [{ role: 'user', content }]
   if (options.system !== undefined) messages.unshift({ role: 'system', content: options.system })
@@ -154,14 +164,48 @@ function toRequest(args: string[], options: AskOptions, signal: AbortSignal): Ge
   }
 }
 
+/** One file is a video, several are its frames. */
+function toVideo(files: string[], { fps, nframes }: AskOptions): VideoPart {
+  const [file] = files
+  return {
+    type: 'video',
+    video: files.length === 1 && file !== undefined ? file : files,
+    ...(fps !== undefined && { fps }),
+    ...(nframes !== undefined && { nframes }),
+  }
+}
+
+/**
+ * The option --video takes all that follows it; where nothing else is there, the last of it is the
+ * question.
+ */
+function withQuestion(
+  args: readonly string[],
+  options: AskOptions,
+): { args: string[]; options: AskOptions } {
+  const { video } = options
+  const question = video?.at(-1)
+  if (args.length === 0 && (video === undefined || video.length < 2)) {
+    throw new InvalidArgumentError('The question is missing. Write it as the last argument.', {
+      path: 'question',
+    })
+  }
+  if (args.length > 0 || video === undefined || question === undefined || video.length < 2) {
+    return { args: [...args], options }
+  }
+  return { args: [question], options: { ...options, video: video.slice(0, -1) } }
+}
+
 function toJson(result: GenerateResult, info: object): object {
   return { ...result, model: info }
 }
 
-function summary({ usage, timings, images }: GenerateResult): string {
+function summary({ usage, timings, images, videos }: GenerateResult): string {
   const sizes = images.map((image) => `${image.width}×${image.height} → ${image.tokens} tokens`)
+  const films = videos.map((video) => `${video.frames} frames → ${video.tokens} tokens`)
   return [
     ...sizes,
+    ...films,
     `${usage.promptTokens} prompt tokens, first token after ${timings.firstTokenMs.toFixed(0)} ms`,
     `${usage.completionTokens} tokens at ${timings.tokensPerSecond.toFixed(1)} tokens/s`,
   ].join(' · ')

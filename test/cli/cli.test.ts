@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
 import { packageRoot } from '../../lib/package-root.js'
+import { hasFfmpeg } from '../lib/processor/clips.js'
 
 interface Run {
   stdout: string
@@ -33,6 +34,7 @@ function qwen2vl(
   })
 }
 
+const clip = 'models/qwen2-vl-tiny/videos/video-direction.mp4'
 const picture = (name: string) => `models/qwen2-vl-tiny/images/${name}`
 
 describe('qwen2-vl ask', () => {
@@ -107,6 +109,29 @@ describe('qwen2-vl ask', () => {
       ...frames,
     ])
     expect(run.stdout).toBe('It moves down.\n')
+  })
+
+  it.skipIf(!hasFfmpeg).each([
+    ['before the question', ['--video', clip, 'In which direction does the shape move?']],
+    [
+      'after it, with options',
+      ['In which direction does the shape move?', '--nframes', '4', '--video', clip],
+    ],
+  ])('takes a video file %s', async (_, args) => {
+    const run = await qwen2vl(['ask', '--min-pixels', '3136', ...args])
+    expect(run.stdout).toBe('It moves down.\n')
+  })
+
+  it('refuses both rates of a video', async () => {
+    const run = await qwen2vl(['ask', '--fps', '1', '--nframes', '4', '--video', clip, 'What?'])
+    expect(run.code).toBe(1)
+    expect(run.stderr).toMatch(/has both fps and nframes/)
+  })
+
+  it('needs a question', async () => {
+    const run = await qwen2vl(['ask'])
+    expect(run.code).toBe(1)
+    expect(run.stderr).toMatch(/question is missing/)
   })
 
   it('prints the whole result with --json', async () => {
