@@ -3,7 +3,7 @@ import { createReadStream, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import sharp from 'sharp'
-import type { GenerateRequest, ImageSource } from '../../lib/index.js'
+import type { GenerateRequest, ImageSource, LoadModelOptions } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 
 export interface PixelLimits {
@@ -35,10 +35,10 @@ export interface RecordedPrompt {
   recorded: Recorded
 }
 
-/** The bundled checkpoint, with other limits in its files or given when it is loaded. */
+/** The bundled checkpoint, with other limits in its files or rules given when it is loaded. */
 export interface CheckpointChoice {
   limits?: PixelLimits
-  loadOptions?: Partial<PixelLimits>
+  loadOptions?: LoadModelOptions
 }
 
 const folder = join(packageRoot, 'test', 'golden', 'prompts')

@@ -10,9 +10,9 @@ test/lib/prompts.test.ts read it. Paths in it start at the repository. What JSON
   {"$dataUrl": path, "mediaType": "image/png"}                                    data:image/png;base64,...
   {"$pixels": [width, height, channels]}     raw pixels: (7x + 3y + 31c + (x * y) div 8) mod 256
 
-`limits` are the pixel limits of the checkpoint (default: those of the bundled one), `loadOptions` those that the
-model is loaded with instead. `prompt` in the place of `messages` does not go through the template. Pictures go through
-../images/record.py, which has the rules of qwen-vl-utils; those for videos, of version 0.0.8, are here. Video files are
+`limits` are the pixel limits of the checkpoint (default: those of the bundled one), `loadOptions` what the model
+is loaded with, limits among it. `prompt` in the place of `messages` does not go through the template. Pictures go through
+../images/record.py, which has the rules of qwen-vl-utils; those for videos are here. Video files are
 decoded by ffmpeg 5.1. Of every conversation prompts.json has
 
   text        rendered by the checkpoint's template, before placeholders are expanded
@@ -38,7 +38,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import (
     AutoTokenizer,
     LogitsProcessorList,
@@ -66,7 +66,7 @@ OPTIONS = {
 torch.set_num_threads(1)
 
 
-def open_source(source):
+def open_source(source, load_options):
     """The picture of a source as RGB."""
     if isinstance(source, dict) and "$pixels" in source:
         width, height, channels = source["$pixels"]
@@ -76,6 +76,10 @@ def open_source(source):
         Image.fromarray(values[..., 0] if channels == 1 else values).save(file, format="PNG")
     else:
         file = io.BytesIO((ROOT / path_of(source)).read_bytes())
+    if load_options.get("alpha") == "drop":  # qwen-vl-utils 0.0.8
+        return Image.open(file).convert("RGB")
+    if load_options.get("exif") == "apply":  # transformers' own loader
+        return ImageOps.exif_transpose(Image.open(file)).convert("RGB")
     return pictures.load(file)[1]
 
 
@@ -141,8 +145,8 @@ def decode_video(path):
     return frames.reshape(-1, int(height), int(width), 3), int(over) / int(under)
 
 
-def sampled_indices(total, video_fps, options):
-    """qwen-vl-utils 0.0.8; a range in seconds as 0.0.14 has it."""
+def sampled_indices(total, video_fps, options, later):
+    """A range in seconds is as version 0.0.14 has it."""
     first, last = 0, total - 1
     if "videoStart" in options or "videoEnd" in options:
         first = math.ceil(options.get("videoStart", 0) * video_fps)
@@ -154,23 +158,26 @@ def sampled_indices(total, video_fps, options):
         low = math.ceil(options.get("minFrames", 4) / 2) * 2
         high = math.floor(options.get("maxFrames", min(768, total)) / 2) * 2
         count = min(max(total / video_fps * options.get("fps", 2.0), low), high)
-        count = round(count / 2) * 2
+        count = math.floor(min(count, total) / 2) * 2 if later else round(count / 2) * 2
     assert 2 <= count <= total
     return torch.linspace(first, last, count).round().long().tolist()
 
 
-def frame_size(height, width, count, options):
+def frame_size(height, width, count, options, later):
     if "resizedHeight" in options:
         return pictures.utils_smart_resize(options["resizedHeight"], options["resizedWidth"], pictures.UTILS_MIN, pictures.UTILS_MAX)
     low = options.get("minPixels", 128 * 28 * 28)
-    cap = max(min(768 * 28 * 28, options.get("totalPixels", 24576 * 28 * 28) / count * 2), int(low * 1.05))
-    return pictures.utils_smart_resize(height, width, low, options.get("maxPixels", cap))
+    total = options.get("totalPixels", int(128000 * 28 * 28 * 0.9) if later else 24576 * 28 * 28)
+    cap = max(min(768 * 28 * 28, total / count * 2), int(low * 1.05))
+    high = options.get("maxPixels", cap)
+    return pictures.utils_smart_resize(height, width, low, min(high, cap) if later else high)
 
 
-def video_file_item(source, options, limits):
+def video_file_item(source, options, limits, later):
+    """By the rules of qwen-vl-utils 0.0.8, or those of its later versions."""
     frames, video_fps = decode_video(ROOT / path_of(source))
-    indices = sampled_indices(len(frames), video_fps, options)
-    size = frame_size(*frames.shape[1:3], len(indices), options)
+    indices = sampled_indices(len(frames), video_fps, options, later)
+    size = frame_size(*frames.shape[1:3], len(indices), options, later)
     chosen = torch.from_numpy(frames[indices]).permute(0, 3, 1, 2)
     if chosen.shape[-2:] != size:  # torchvision leaves alone what has the size already
         chosen = torch.nn.functional.interpolate(chosen.float(), size=size, mode="bicubic", align_corners=False, antialias=True)
@@ -181,10 +188,10 @@ def video_file_item(source, options, limits):
     return {"kind": "video", "grid": grid, "patches": patches}
 
 
-def vision_item(kind, sources, options, limits):
+def vision_item(kind, sources, options, limits, load_options):
     if not isinstance(sources, list):
-        return video_file_item(sources, options, limits)
-    prepared = [pictures.prepare(open_source(source), options, limits) for source in sources]
+        return video_file_item(sources, options, limits, load_options.get("videoProfile") == "utils-later")
+    prepared = [pictures.prepare(open_source(source, load_options), options, limits) for source in sources]
     if kind == "image":
         return {"kind": kind, "grid": prepared[0][1], "patches": prepared[0][2]}
     grid, patches = frame_patches([frame for frame, _, _ in prepared])
@@ -320,8 +327,10 @@ def runs(ids):
 
 
 def record_one(model, tokenizer, conversation):
-    limits = {"minPixels": 3136, "maxPixels": 200704} | conversation.get("limits", {}) | conversation.get("loadOptions", {})
-    items = [vision_item(*media, limits) for media in media_of(conversation)]
+    load_options = conversation.get("loadOptions", {})
+    limits = {"minPixels": 3136, "maxPixels": 200704} | conversation.get("limits", {})
+    limits |= {name: value for name, value in load_options.items() if name in limits}
+    items = [vision_item(*media, limits, load_options) for media in media_of(conversation)]
     text = render(tokenizer, conversation)
     ids = tokenizer(expand(text, items), add_special_tokens=False)["input_ids"]
     inputs = model_inputs(ids, items)
