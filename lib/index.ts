@@ -12,7 +12,12 @@ export type {
 } from './generation/openai.js'
 export type { EffectiveOptions, GenerateRequest, PromptInput } from './generation/options.js'
 export type { Chat, ChatContent, ChatJson, ChatOptions, TurnOptions } from './chat-session.js'
-export { annotate, type AnnotateOptions, type Annotation } from './grounding/annotate.js'
+export {
+  annotate,
+  type AnnotateOptions,
+  type AnnotateSource,
+  type Annotation,
+} from './grounding/annotate.js'
 export {
   scaleTo,
   type Box,

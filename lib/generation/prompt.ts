@@ -1,6 +1,6 @@
 /** From messages to what the engine takes: token ids with room for the images, and their pixels. */
 import { normalizeMessages, normalizePrompt, type MediaPart } from '../chat/messages.js'
-import { expandPlaceholders } from '../chat/prompt.js'
+import { expandPlaceholders, type PlaceholderItem } from '../chat/prompt.js'
 import { ChatTemplate } from '../chat/template.js'
 import type { Checkpoint, PreprocessorConfig } from '../checkpoint/checkpoint.js'
 import type { PictureSize } from '../grounding/geometry.js'
@@ -85,9 +85,7 @@ export async function preparePrompt(
   const known = context.memory?.items
   const items = await abort.race(workOnMedia(context, media, abort, prepare, known))
   if (context.memory) context.memory.items = items
-  const ids = await abort.race(context.tokenizer.encodeAsync(text))
-  const { imageTokenId, videoTokenId } = context.checkpoint.config
-  const tokenIds = expandPlaceholders(ids, items, imageTokenId, videoTokenId)
+  const tokenIds = await abort.race(encode(context, request, text, items))
   return {
     text,
     tokenIds,
@@ -97,6 +95,19 @@ export async function preparePrompt(
     ...infosOf(items),
     pictureSize: commonSize(items.map(({ info }) => info)),
   }
+}
+
+/** The ids of a prompt's text, with room for its images and videos. */
+async function encode(
+  { tokenizer, checkpoint }: PromptContext,
+  { prompt }: PromptRequest,
+  text: string,
+  items: readonly PlaceholderItem[],
+): Promise<Int32Array> {
+  const ids = await tokenizer.encodeAsync(text)
+  const { imageTokenId, videoTokenId } = checkpoint.config
+  const path = prompt === undefined ? 'messages' : 'prompt'
+  return expandPlaceholders(ids, items, imageTokenId, videoTokenId, path)
 }
 
 /** What can be said of a prompt without decoding its images and videos. */
@@ -117,9 +128,7 @@ export async function measurePrompt(
   const { text, media } = readPrompt(context, request)
   const measure = mediaWork(measureImage, measureVideo)
   const items = await abort.race(workOnMedia(context, media, abort, measure))
-  const ids = await abort.race(context.tokenizer.encodeAsync(text))
-  const { imageTokenId, videoTokenId } = context.checkpoint.config
-  const tokenIds = expandPlaceholders(ids, items, imageTokenId, videoTokenId)
+  const tokenIds = await abort.race(encode(context, request, text, items))
   return { counts: count(tokenIds.length, items), items, ...infosOf(items) }
 }
 

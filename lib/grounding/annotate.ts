@@ -3,6 +3,7 @@ import { fromNativeError, ImageError, InvalidArgumentError } from '../errors.js'
 import { nativeBinding, type NativeImage } from '../native.js'
 import { decodeSource } from '../processor/image.js'
 import { toMediaOptions } from '../processor/media-options.js'
+import type { PreparedImage } from '../processor/prepared-image.js'
 import { sharp } from '../processor/sharp.js'
 import type { ImageSource } from '../processor/source.js'
 import { nearestName } from '../suggest.js'
@@ -24,6 +25,9 @@ export type Annotation = PlacedAnnotation | NormalizedGrounding
 
 type PlacedAnnotation =
   Omit<Box, 'normalized'> | Omit<Quad, 'normalized'> | Omit<Point, 'normalized'>
+
+/** What can be drawn on: an image as messages take it, but not a prepared one, whose pixels are resized. */
+export type AnnotateSource = Exclude<ImageSource, PreparedImage>
 
 /** How `annotate()` draws. */
 export interface AnnotateOptions {
@@ -52,7 +56,7 @@ export interface AnnotateOptions {
  *   are none.
  */
 export async function annotate(
-  image: ImageSource,
+  image: AnnotateSource,
   boxes: readonly Annotation[],
   options: AnnotateOptions = {},
 ): Promise<Buffer> {

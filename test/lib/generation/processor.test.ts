@@ -151,7 +151,10 @@ describe('raw prompts', () => {
   it('cannot have more placeholders than pictures', async () => {
     await expect(model.generate({ prompt: '<|image_pad|>' })).rejects.toMatchObject({
       code: 'ERR_INVALID_ARGUMENT',
-      message: expect.stringMatching(/1 image placeholder for 0 images/) as string,
+      path: 'prompt',
+      message: expect.stringMatching(
+        /1 image placeholder for 0 images. The prompt contains the text/,
+      ) as string,
     })
   })
 })

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { InvalidArgumentError } from '../../../lib/errors.js'
 import { scaleTo } from '../../../lib/grounding/geometry.js'
-import { parseBoxes, parseGrounding } from '../../../lib/grounding/parse.js'
+import { parseBoxes, parseGrounding, parseMarked } from '../../../lib/grounding/parse.js'
 
 const ref = (label: string) => `<|object_ref_start|>${label}<|object_ref_end|>`
 const box = (coordinates: string) => `<|box_start|>${coordinates}<|box_end|>`
@@ -101,6 +101,33 @@ describe('parseGrounding', () => {
     const begin = performance.now()
     expect(parseGrounding(text)).toEqual({ text, items: [] })
     expect(performance.now() - begin).toBeLessThan(2000)
+  })
+
+  it('never throws, and finds in a beginning what it finds in the whole', () => {
+    const pieces = [
+      ...['<|object_ref_start|>', '<|object_ref_end|>', '<|box_start|>', '<|box_end|>'],
+      ...['<|quad_start|>', '<|quad_end|>', '(1,2)', ',', '(3,4),(5,6)', '(7', 'a cat', '\n', '😀'],
+    ]
+    let state = 1
+    const random = (below: number) => {
+      state = (Math.imul(state, 1103515245) + 12345) >>> 0
+      return (state >>> 8) % below
+    }
+    let numFound = 0
+    for (let round = 0; round < 3000; round++) {
+      const parts = Array.from({ length: 1 + random(16) }, () => pieces[random(pieces.length)]!)
+      const { items } = parseGrounding(parts.join(''))
+      const { found } = parseMarked(parts.join(''))
+      if (/<[|](object_ref|box|quad)_/.test(parts.join(''))) {
+        expect(items).toEqual(found.map(({ item }) => item))
+      }
+      numFound += found.length
+      for (let length = 0; length < parts.length; length++) {
+        const beginning = parseMarked(parts.slice(0, length).join('')).found
+        expect(found.slice(0, beginning.length)).toEqual(beginning)
+      }
+    }
+    expect(numFound).toBeGreaterThan(100)
   })
 
   describe('without markers', () => {
