@@ -58,6 +58,31 @@ export function checkUrl(address: string | URL, rules: HostRules, network: Netwo
   return url
 }
 
+/**
+ * Where an answer sends on to, checked as the first address was.
+ *
+ * @throws FetchError `ERR_FETCH_REDIRECTS` for no address, `ERR_FETCH_BLOCKED` for one that may not be asked.
+ */
+export function redirectTarget(
+  from: URL,
+  location: string | undefined,
+  rules: HostRules,
+  network: Network,
+): URL {
+  if (location === undefined || !URL.canParse(location, from.href)) {
+    throw fetchError('ERR_FETCH_REDIRECTS', from, 'redirects to no valid address.')
+  }
+  const to = new URL(location, from.href)
+  if (from.protocol === 'https:' && to.protocol === 'http:') {
+    throw fetchError(
+      'ERR_FETCH_BLOCKED',
+      from,
+      'redirects from https to http. Give the final address.',
+    )
+  }
+  return checkUrl(to, rules, network)
+}
+
 /** Sends a GET request; resolves with the head of the answer. */
 export function request(
   url: URL,

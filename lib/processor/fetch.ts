@@ -8,7 +8,7 @@ import type { FetchError } from '../errors.js'
 import { decodedBody } from './fetch-body.js'
 import { FetchGuard } from './fetch-guard.js'
 import { fetchError } from './fetch-error.js'
-import { checkUrl, request, systemNetwork, type Network } from './fetch-request.js'
+import { checkUrl, redirectTarget, request, systemNetwork, type Network } from './fetch-request.js'
 import type { MediaOptions } from './media-options.js'
 import { sniff, SNIFFED_BYTES } from './sniff.js'
 
@@ -98,26 +98,6 @@ async function follow(
     url = redirectTarget(url, location, limits, network)
     guard.location = url
   }
-}
-
-function redirectTarget(
-  from: URL,
-  location: string | undefined,
-  limits: FetchLimits,
-  network: Network,
-): URL {
-  if (location === undefined || !URL.canParse(location, from.href)) {
-    throw fetchError('ERR_FETCH_REDIRECTS', from, 'redirects to no valid address.')
-  }
-  const to = new URL(location, from.href)
-  if (from.protocol === 'https:' && to.protocol === 'http:') {
-    throw fetchError(
-      'ERR_FETCH_BLOCKED',
-      from,
-      'redirects from https to http. Give the final address.',
-    )
-  }
-  return checkUrl(to, limits, network)
 }
 
 function statusError(

@@ -1,4 +1,4 @@
-import { once } from 'node:events'
+import { getEventListeners, once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -6,7 +6,11 @@ import { fileURLToPath } from 'node:url'
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib'
 import { afterEach, describe, expect, it } from 'vitest'
 import { FetchError } from '../../../lib/errors.js'
-import type { Network } from '../../../lib/processor/fetch-request.js'
+import {
+  redirectTarget,
+  systemNetwork,
+  type Network,
+} from '../../../lib/processor/fetch-request.js'
 import { fetchMedia, streamMedia, type FetchLimits } from '../../../lib/processor/fetch.js'
 import { serve, serveRaw, type TestServer } from './hostile-server.js'
 
@@ -336,6 +340,17 @@ describe('redirects', () => {
     expect(error.message).not.toContain('secret')
   })
 
+  it.each([
+    ['https://a.test/x', 'http://a.test/y', 'ERR_FETCH_BLOCKED'],
+    ['http://a.test/x', 'https://b.test/y', 'https://b.test/y'],
+    ['https://a.test/x', '//b.test/y', 'https://b.test/y'],
+    ['https://a.test/x/', 'y?z', 'https://a.test/x/y?z'],
+  ])('from %s to %s: %s', (from, location, outcome) => {
+    const target = () => redirectTarget(new URL(from), location, limits, systemNetwork)
+    if (URL.canParse(outcome)) expect(target().href).toBe(outcome)
+    else expect(target).toThrow(expect.objectContaining({ code: outcome }) as Error)
+  })
+
   it('from an allowed host to one that is not are refused', async () => {
     const server = await answering((request, response) => {
       response.writeHead(302, {
@@ -446,6 +461,13 @@ describe('addresses that are not asked', () => {
     expect(error.code).toBe('ERR_FETCH_TIMEOUT')
   })
 
+  it('https where none is spoken', async () => {
+    const server = await answering((_, response) => response.end(png))
+    const error = await failure(server.url().replace('http:', 'https:'))
+    expect(error.code).toBe('ERR_FETCH_FAILED')
+    expect(error.message).toMatch(/cannot be fetched \(E\w+\)/)
+  })
+
   it('ports at which nobody listens', async () => {
     const server = await serve(() => {})
     await server.close()
@@ -473,6 +495,14 @@ describe('a signal', () => {
     await expect(fetchMedia(server.url(), limits, controller.signal)).rejects.toBe(reason)
     await expect.poll(() => server.open(), { timeout: 1000 }).toBe(0)
   })
+})
+
+it('a signal is let go of when the fetch is over', async () => {
+  const server = await answering(({ url }, response) => response.end(url === '/a' ? png : ''))
+  const { signal } = new AbortController()
+  await fetchMedia(server.url('/a'), limits, signal)
+  await expect(fetchMedia(server.url('/b'), limits, signal)).rejects.toBeInstanceOf(FetchError)
+  expect(getEventListeners(signal, 'abort')).toEqual([])
 })
 
 describe('streaming', () => {
