@@ -107,6 +107,7 @@ describe('parseGrounding', () => {
     const pieces = [
       ...['<|object_ref_start|>', '<|object_ref_end|>', '<|box_start|>', '<|box_end|>'],
       ...['<|quad_start|>', '<|quad_end|>', '(1,2)', ',', '(3,4),(5,6)', '(7', 'a cat', '\n', '😀'],
+      ...['<|box_start|>(1,2),(3,4)<|box_end|>', '<|box_start|>(1,2)<|box_end|>'],
     ]
     let state = 1
     const random = (below: number) => {
