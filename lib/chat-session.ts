@@ -3,6 +3,8 @@ import { messagesToJson } from './chat/messages-to-json.js'
 import { normalizeMessages, type ChatMessage, type ContentPart } from './chat/messages.js'
 import { InvalidArgumentError } from './errors.js'
 import { Abort } from './generation/abort.js'
+import type { GenerationCall } from './generation/generate.js'
+import { identify } from './generation/openai.js'
 import { parseRequest, type GenerateRequest } from './generation/options.js'
 import type { MediaMemory } from './generation/prompt.js'
 import type { GenerateResult, GenerationEvent } from './generation/result.js'
@@ -22,13 +24,20 @@ export type ChatOptions = TurnOptions & {
 /** What {@link Chat.toJSON} gives and `model.createChat()` takes. */
 export type ChatJson = Omit<TurnOptions, 'signal' | 'abortSignal'> & { messages: ChatMessage[] }
 
-/** Runs one request; `memory` holds the media of the conversation, before and after. */
-export type RunTurn = (
-  request: GenerateRequest,
-  memory: MediaMemory,
-  abort: Abort,
-  emit?: (event: GenerationEvent) => void,
-) => Promise<GenerateResult>
+/** One request of a chat. `memory` holds the media of the conversation, before and after. */
+export interface Turn extends GenerationCall {
+  request: GenerateRequest
+  memory: MediaMemory
+  abort: Abort
+  emit?: (event: GenerationEvent) => void
+}
+
+/** What a chat needs of its model. */
+export interface TurnRunner {
+  /** What answers in OpenAI's form call the model. */
+  name: string
+  run(turn: Turn): Promise<GenerateResult>
+}
 
 /** What a user says: a text, or a list of text, image and video parts. */
 export type ChatContent = string | readonly ContentPart[]
@@ -40,10 +49,11 @@ type CanonicalOptions = Omit<ReturnType<typeof parseRequest>, 'messages' | 'prom
  * sends the whole history; what the model has seen of it is found in the prefix cache by content. Images and
  * videos of earlier turns are not read, decoded and resized again.
  *
- * One turn at a time. A turn that fails, or is aborted, leaves the history as it was.
+ * One turn at a time. A turn that fails, or is aborted, leaves the history as it was, also where
+ * `onAbort: 'return'` gives the part so far.
  */
 export class Chat {
-  readonly #run: RunTurn
+  readonly #runner: TurnRunner
   readonly #defaults: CanonicalOptions
   #messages: readonly ChatMessage[]
   /** Of the messages, in order of appearance; empty before the first turn. */
@@ -52,12 +62,12 @@ export class Chat {
 
   /** Models make theirs; see `model.createChat()`. */
   constructor(
-    run: RunTurn,
+    runner: TurnRunner,
     defaults: CanonicalOptions,
     messages: readonly ChatMessage[],
     memory: MediaMemory = { items: [] },
   ) {
-    this.#run = run
+    this.#runner = runner
     this.#defaults = defaults
     this.#messages = messages
     this.#memory = memory
@@ -70,18 +80,22 @@ export class Chat {
 
   /** Says something and waits for the answer. Never throws synchronously. */
   send(content: ChatContent, options: TurnOptions = {}): Promise<GenerateResult> {
-    return this.#turn(content, options, new Abort())
+    return this.#turn(content, options, { method: 'generate', abort: new Abort() })
   }
 
   /** Says something and gives the answer piece by piece. Leaving the loop aborts the turn. */
   stream(content: ChatContent, options: TurnOptions = {}): GenerationStream {
     const abort = new Abort()
-    return new GenerationStream(abort, (emit) => this.#turn(content, options, abort, emit))
+    const identity = identify({ ...this.#defaults, ...options }, this.#runner.name)
+    const call = { method: 'stream', identity, abort } as const
+    const start = (emit: (event: GenerationEvent) => void) =>
+      this.#turn(content, options, { ...call, emit })
+    return new GenerationStream(abort, start, identity)
   }
 
   /** Another chat that begins with this one's history, without the turn that is being answered. */
   fork(): Chat {
-    return new Chat(this.#run, this.#defaults, this.#messages, this.#memory)
+    return new Chat(this.#runner, this.#defaults, this.#messages, this.#memory)
   }
 
   /**
@@ -110,16 +124,15 @@ export class Chat {
    * @throws InvalidArgumentError where a message holds what JSON cannot carry, as a stream.
    */
   toJSON(): ChatJson {
-    const { signal, ...defaults } = this.#defaults
-    void signal
-    return { ...defaults, messages: messagesToJson(this.#messages) }
+    const json = { ...this.#defaults, messages: messagesToJson(this.#messages) }
+    delete json.signal
+    return json
   }
 
   async #turn(
     content: ChatContent,
     options: TurnOptions,
-    abort: Abort,
-    emit?: (event: GenerationEvent) => void,
+    call: Omit<Turn, 'request' | 'memory'>,
   ): Promise<GenerateResult> {
     this.#refuseWhileAnswering()
     this.#isAnswering = true
@@ -128,7 +141,8 @@ export class Chat {
       const messages = [...this.#messages, { role: 'user', content: copyOf(content) }]
       const memory = { items: this.#memory.items }
       const request = { ...this.#defaults, ...own, messages } as GenerateRequest
-      const result = await this.#run(request, memory, abort, emit)
+      const result = await this.#runner.run({ request, memory, ...call })
+      if (result.finishReason === 'abort') return result
       this.#messages = [...messages, { role: 'assistant', content: answerOf(result) }]
       this.#memory = memory
       return result
@@ -147,12 +161,12 @@ export class Chat {
 }
 
 /**
- * A chat that runs its turns with `run`.
+ * A chat of the model behind `runner`.
  *
  * @throws InvalidArgumentError for wrong options or messages.
  */
 export function createChat(
-  run: RunTurn,
+  runner: TurnRunner,
   { system, messages = [], ...defaults }: ChatOptions,
 ): Chat {
   const checked = canonical(defaults)
@@ -166,7 +180,7 @@ export function createChat(
   }
   const history = messages as readonly ChatMessage[]
   if (history.length > 0) normalizeMessages(history)
-  if (system === undefined) return new Chat(run, checked, history.map(copyOfMessage))
+  if (system === undefined) return new Chat(runner, checked, history.map(copyOfMessage))
   if (history[0]?.role === 'system') {
     throw new InvalidArgumentError(
       'createChat(): there is a system message in messages already. Leave out system, or that message.',
@@ -174,7 +188,7 @@ export function createChat(
     )
   }
   const first = { role: 'system', content: system }
-  return new Chat(run, checked, [first, ...history.map(copyOfMessage)])
+  return new Chat(runner, checked, [first, ...history.map(copyOfMessage)])
 }
 
 /** Checked, and under their one name, so that a turn's `max_tokens` replaces a chat's `maxTokens`. */
@@ -186,9 +200,8 @@ function canonical(options: TurnOptions): CanonicalOptions {
       { path: name },
     )
   }
-  const { messages, prompt, ...checked } = parseRequest({ ...options, messages: [] })
-  void messages
-  void prompt
+  const checked = parseRequest({ ...options, messages: [] })
+  delete checked.messages
   return checked
 }
 

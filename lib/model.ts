@@ -2,9 +2,10 @@
 import { basename } from 'node:path'
 import type { ChatMessage } from './chat/messages.js'
 import { ChatTemplate } from './chat/template.js'
-import { createChat, type Chat, type ChatOptions } from './chat-session.js'
+import { createChat, type Chat, type ChatOptions, type Turn } from './chat-session.js'
 import type { Checkpoint } from './checkpoint/checkpoint.js'
 import { DisposedError } from './errors.js'
+import { estimateRequest, type MemoryEstimate } from './estimate.js'
 import { Abort } from './generation/abort.js'
 import { runBatch, type BatchOptions } from './generation/batch.js'
 import { runGeneration, type GenerationContext } from './generation/generate.js'
@@ -12,6 +13,7 @@ import { MediaPlaces } from './generation/media-places.js'
 import { identify } from './generation/openai.js'
 import {
   followRequest,
+  mergeOptions,
   parseRequest,
   parseTemplateOptions,
   type GenerateRequest,
@@ -22,7 +24,7 @@ import type { GenerateResult, GenerationEvent, TokenCount } from './generation/r
 import { prepareForModel, type PrepareImageOptions } from './generation/prepare-image.js'
 import { GenerationStream } from './generation/stream.js'
 import type { MemoryPlan } from './memory-plan.js'
-import type { NativeMetrics, NativeModel } from './native.js'
+import { nativeBinding, type NativeMetrics, type NativeModel } from './native.js'
 import type { MediaOptions } from './processor/media-options.js'
 import type { PreparedImage } from './processor/prepared-image.js'
 import type { ImageSource } from './processor/source.js'
@@ -87,6 +89,11 @@ export interface Model extends AsyncDisposable {
    * frame counts from the containers of videos. Streams are used up by it.
    */
   countTokens(request: GenerateRequest): Promise<TokenCount>
+  /**
+   * The memory and the work that the request will need, whether it fits, and otherwise the `maxPixels`
+   * with which it would. Nothing is decoded.
+   */
+  estimate(request: GenerateRequest): Promise<MemoryEstimate>
   /**
    * A conversation that keeps its history. What the model has seen of it is not computed again.
    *
@@ -220,12 +227,33 @@ class LocalModel implements Model {
     })
   }
 
+  estimate(request: GenerateRequest): Promise<MemoryEstimate> {
+    return this.#run(async (abort) => {
+      const parsed = parseRequest(request)
+      followRequest(abort, parsed)
+      abort.throwIfAborted()
+      const { counts, items } = await measurePrompt(this.#context, parsed, abort)
+      const { contextSize, checkpoint } = this.#context
+      const { maxTokens } = mergeOptions(parsed, checkpoint.generation)
+      return estimateRequest({
+        config: checkpoint.config,
+        contextSize,
+        kvBytesPerToken: this.info.kvCache.bytesPerToken,
+        weightsBytes: this.info.weightBytes,
+        availableBytes: nativeBinding().cpuInfo().availableMemoryBytes,
+        textTokens: counts.textTokens,
+        maxTokens: Math.min(maxTokens, Math.max(contextSize - counts.promptTokens, 0)),
+        items,
+      })
+    })
+  }
+
   createChat(options: ChatOptions = {}): Chat {
-    return createChat(
-      (request, memory, abort, emit) =>
-        this.#run(() => runGeneration({ ...this.#context, memory }, request, abort, emit), abort),
-      options,
-    )
+    const run = ({ request, memory, abort, emit, ...call }: Turn) => {
+      const context = { ...this.#context, memory }
+      return this.#run(() => runGeneration(context, request, abort, emit, call), abort)
+    }
+    return createChat({ name: this.#context.name, run }, options)
   }
 
   prepareImage(image: ImageSource, options: PrepareImageOptions = {}): Promise<PreparedImage> {

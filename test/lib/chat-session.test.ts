@@ -9,6 +9,7 @@ import {
   type ContentPart,
   type GenerateResult,
   type Model,
+  type TurnOptions,
 } from '../../lib/index.js'
 import { sampleOf, tinyFolder } from './generation/tiny-samples.js'
 
@@ -139,7 +140,7 @@ describe('a turn that fails', () => {
     const chat = model.createChat(greedy)
     await chat.send('Who are you?')
     const before = chat.messages
-    await expect(chat.send(content(), options)).rejects.toThrow()
+    await expect(chat.send(content(), options as TurnOptions)).rejects.toThrow()
     expect(chat.messages).toEqual(before)
     await chat.send('Who are you?')
     expect(chat.messages).toHaveLength(4)
@@ -152,6 +153,17 @@ describe('a turn that fails', () => {
     expect(chat.messages).toEqual([])
     await chat.send('Who are you?', greedy)
     expect(chat.messages).toHaveLength(2)
+  })
+
+  it('of which the part so far is wanted leaves the history as it was', async () => {
+    const chat = model.createChat({ temperature: 100, maxTokens: 1500, onAbort: 'return' })
+    const controller = new AbortController()
+    const stream = chat.stream('Who are you?', { signal: controller.signal })
+    for await (const event of stream) if (event.type === 'text') controller.abort()
+    const { finishReason, text } = await stream.result
+    expect(finishReason).toBe('abort')
+    expect(text).not.toBe('')
+    expect(chat.messages).toEqual([])
   })
 
   it('does not leave its pictures to the next one', async () => {
