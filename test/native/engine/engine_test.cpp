@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "check.h"
+#include "engine/sampler.h"
 #include "fake_model.h"
 
 using namespace qvl;
@@ -211,6 +212,12 @@ TEST(top_logits_are_raw_and_sorted) {
     CHECK_EQ(first.top_logits[i].logit, sorted[i]);
     CHECK_EQ(logits[static_cast<size_t>(first.top_logits[i].id)], sorted[i]);
   }
+  CHECK_EQ(first.logit, logits[static_cast<size_t>(first.id)]);
+  CHECK_EQ(first.log_sum_exp, 0.0);  // not asked for
+  request.log_probabilities = true;
+  const auto asked = fake.submit(request);
+  asked->wait();
+  CHECK_EQ(asked->outputs().front().log_sum_exp, log_sum_exp(logits));
 }
 
 TEST(metrics_and_stats_count) {
