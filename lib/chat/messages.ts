@@ -65,6 +65,8 @@ export interface ChatMessage {
   content: string | readonly ContentPart[]
   /** Of `role: 'tool'`: accepted, and left out of the prompt, in which the template has no place for it. */
   tool_call_id?: string
+  /** As OpenAI's answers carry it, so that one can be put into the history as it came. */
+  refusal?: null
 }
 
 /** A prompt without roles, for checkpoints that were not taught a chat format. */
@@ -151,10 +153,11 @@ function marker(kind: 'image' | 'video'): string {
   return `<|vision_start|><|${kind}_pad|><|vision_end|>`
 }
 
-function normalizeMessage(message: unknown, path: string, media: MediaPart[]): TemplateMessage {
-  if (!isRecord(message)) {
-    throw invalid(path, `${path} must be an object { role, content }, not ${nameOf(message)}.`)
+function normalizeMessage(given: unknown, path: string, media: MediaPart[]): TemplateMessage {
+  if (!isRecord(given)) {
+    throw invalid(path, `${path} must be an object { role, content }, not ${nameOf(given)}.`)
   }
+  const message = withoutEmptyAnswerKeys(given)
   refuseToolCalls(message, path)
   refuseUnknownKeys(message, message['role'] === 'tool' ? toolMessageKeys : messageKeys, path)
   const { role, content } = message
@@ -175,6 +178,14 @@ function normalizeMessage(message: unknown, path: string, media: MediaPart[]): T
     role,
     content: content.map((part, index) => normalizePart(part, `${path}.content[${index}]`, media)),
   }
+}
+
+/** OpenAI's answers name what they do not have: `refusal: null`, `annotations: []`. */
+function withoutEmptyAnswerKeys(message: Record<string, unknown>): Record<string, unknown> {
+  const isEmpty = (value: unknown) => value === null || (Array.isArray(value) && value.length === 0)
+  return Object.fromEntries(
+    Object.entries(message).filter(([key, value]) => !answerKeys.includes(key) || !isEmpty(value)),
+  )
 }
 
 /** Tools are not offered yet, so a history with calls cannot be told to the model as they were made. */
@@ -327,6 +338,7 @@ const partTypes = [
 const messageKeys = ['role', 'content'] as const
 const toolMessageKeys = [...messageKeys, 'tool_call_id'] as const
 const toolCallKeys = ['tool_calls', 'toolCalls', 'function_call', 'functionCall'] as const
+const answerKeys: readonly string[] = ['refusal', 'annotations', 'audio', ...toolCallKeys]
 const textKeys = ['type', 'text'] as const
 const imageKeys = ['type', 'image', 'image_url', 'detail', ...pixelKeys] as const
 const imageUrlKeys = ['url', 'detail', ...pixelKeys] as const

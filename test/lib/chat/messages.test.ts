@@ -223,11 +223,20 @@ describe('histories with tools', () => {
   })
 
   it.each(['tool_calls', 'toolCalls', 'function_call', 'functionCall'])('refuse %s', (key) => {
-    const error = failure([{ role: 'assistant', content: null, [key]: [] }])
+    const error = failure([{ role: 'assistant', content: null, [key]: [{ id: 'call-1' }] }])
     expect(error.path).toBe(`messages[0].${key}`)
     expect(error.message).toMatch(
       /tool calls are not supported yet.*Write what the model said as content/,
     )
+  })
+
+  it('may hold an answer as OpenAI gives it', () => {
+    const answer = { role: 'assistant', content: 'Hi', refusal: null, annotations: [] }
+    const calls = { tool_calls: [], function_call: null, audio: null }
+    expect(normalizeMessages([{ ...answer, ...calls }]).messages).toEqual([
+      { role: 'assistant', content: 'Hi' },
+    ])
+    expect(failure([{ ...answer, refusal: 'No.' }]).path).toBe('messages[0].refusal')
   })
 
   it('refuse the id of a call elsewhere', () => {
@@ -350,9 +359,9 @@ describe('faults of messages', () => {
   })
 
   it('a key that is like none, with those that there are', () => {
-    const error = failure([{ role: 'user', content: 'Hi', audio: [] }])
+    const error = failure([{ role: 'user', content: 'Hi', topic: 'x' }])
     expect(error.message).toBe(
-      "messages[0].audio is not known. The keys here are 'role', 'content'.",
+      "messages[0].topic is not known. The keys here are 'role', 'content'.",
     )
   })
 })
