@@ -18,6 +18,7 @@ import {
   parseTemplateOptions,
   type GenerateRequest,
 } from './generation/options.js'
+import { Pace } from './generation/pace.js'
 import { Processor } from './generation/processor.js'
 import { measurePrompt, renderMessages } from './generation/prompt.js'
 import type { GenerateResult, GenerationEvent, TokenCount } from './generation/result.js'
@@ -175,6 +176,7 @@ class LocalModel implements Model {
     this.#context = {
       native,
       name: basename(checkpoint.folder),
+      pace: new Pace(plan.maxConcurrency),
       checkpoint,
       tokenizer,
       template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
@@ -234,7 +236,7 @@ class LocalModel implements Model {
       abort.throwIfAborted()
       const { counts, items } = await measurePrompt(this.#context, parsed, abort)
       const { contextSize, checkpoint } = this.#context
-      const { maxTokens } = mergeOptions(parsed, checkpoint.generation)
+      const { maxTokens, n } = mergeOptions(parsed, checkpoint.generation)
       return estimateRequest({
         config: checkpoint.config,
         contextSize,
@@ -243,6 +245,7 @@ class LocalModel implements Model {
         availableBytes: nativeBinding().cpuInfo().availableMemoryBytes,
         textTokens: counts.textTokens,
         maxTokens: Math.min(maxTokens, Math.max(contextSize - counts.promptTokens, 0)),
+        answers: n,
         items,
       })
     })
