@@ -19,7 +19,10 @@ export interface Usage {
   textTokens: number
   imageTokens: number
   videoTokens: number
-  /** Prompt tokens that were not computed again, because an earlier prompt or answer began alike. */
+  /**
+   * Prompt tokens that were not computed again, because an earlier prompt or answer began alike. Not known
+   * yet in the first event of a stream, which says 0.
+   */
   cachedTokens: number
   /** Tokens of the answer, the one that ended it included; of all answers with `n`. */
   completionTokens: number

@@ -278,6 +278,16 @@ describe('prepareImage()', () => {
     await expect(model.generate(ask(image))).rejects.toBeInstanceOf(DisposedError)
   })
 
+  it('gives an image that may outlive its model', async () => {
+    const gone = await loadModel('tiny')
+    const image = await gone.prepareImage(path)
+    await gone.generate(ask(image))
+    await gone.dispose()
+    expect(gone.metrics()).toMatchObject({ kvBlocksCached: 0, imageCacheBytes: 0 })
+    expect((await model.generate(ask(image))).text).not.toBe('')
+    image.dispose()
+  })
+
   it('lets an image go that was forgotten without dispose()', async () => {
     await model.generate(ask(await model.prepareImage(path)))
     setFlagsFromString('--expose-gc')
@@ -289,6 +299,21 @@ describe('prepareImage()', () => {
         return model.metrics().imageCacheImages
       })
       .toBe(0)
+  })
+
+  it('is kept natively by items only', async () => {
+    const native = await loadTiny()
+    for (const item of [
+      undefined,
+      {},
+      { frames: [], isVideo: false },
+      { frames: [5], isVideo: true },
+    ]) {
+      const expected = expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }) as Error
+      expect(() => native.pin(item as never)).toThrow(expected)
+      expect(() => native.unpin(item as never)).toThrow(expected)
+    }
+    await native.dispose()
   })
 
   it('refuses wrong options, and sizes where the image is used', async () => {
