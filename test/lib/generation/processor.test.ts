@@ -1,4 +1,7 @@
 import { createHash } from 'node:crypto'
+import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   loadModel,
@@ -7,7 +10,7 @@ import {
   type Model,
 } from '../../../lib/index.js'
 import { recordedPrompts } from '../recorded-prompts.js'
-import { requestOf, sampleOf, samples } from './tiny-samples.js'
+import { requestOf, sampleOf, samples, tinyFolder } from './tiny-samples.js'
 
 let model: Model
 beforeAll(async () => void (model = await loadModel('tiny')))
@@ -146,6 +149,37 @@ describe('raw prompts', () => {
       imageTokens: 20,
       textTokens: 3,
     })
+  })
+
+  it.each<[string, string | undefined, RegExp]>([
+    [
+      'the template of a base model',
+      "{% for part in messages %}{% if 'text' in part %}{{ part['text'] }}{% endif %}{% endfor %}",
+      /that of a base model.*or give a prompt instead of messages/,
+    ],
+    ['no template', undefined, /has no chat template.*or give a prompt instead of messages/],
+  ])('work with a checkpoint with %s, which explains itself', async (_, template, message) => {
+    const folder = await mkdtemp(join(tmpdir(), 'qwen2-vl-base-'))
+    for (const name of await readdir(tinyFolder)) {
+      const file = join(tinyFolder, name)
+      if (name === 'model.safetensors') await symlink(file, join(folder, name))
+      else if (name.endsWith('.json') && name !== 'chat_template.json') {
+        const json = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>
+        delete json['chat_template']
+        await writeFile(join(folder, name), JSON.stringify(json))
+      }
+    }
+    if (template !== undefined) {
+      const text = JSON.stringify({ chat_template: template })
+      await writeFile(join(folder, 'chat_template.json'), text)
+    }
+    const base = await loadModel(folder, { threads: 1 })
+    const request = requestOf(sampleOf('grounding'))
+    await expect(base.generate(request)).rejects.toThrow(message)
+    const { boxes } = await base.generate({ prompt: question, temperature: 0, maxTokens: 64 })
+    expect(boxes).toMatchObject([{ label: 'the blue circle' }])
+    await base.dispose()
+    await rm(folder, { recursive: true })
   })
 
   it('cannot have more placeholders than pictures', async () => {
