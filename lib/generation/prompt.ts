@@ -184,9 +184,9 @@ function workOnMedia<Item>(
     const place = { index, signal, media: rules }
     try {
       if (part.kind === 'video') {
-        return await mediaPlaces.run(() => {
+        return await mediaPlaces.runVideo(place, (placed) => {
           signal.throwIfAborted()
-          return work(part, preprocessor, place)
+          return work(part, preprocessor, placed)
         })
       }
       return await mediaPlaces.runImage(part.image, place, (image) =>

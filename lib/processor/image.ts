@@ -70,6 +70,8 @@ export interface PrepareContext {
   signal?: AbortSignal
   /** The model's rules for images. Default: {@link DEFAULT_MEDIA_OPTIONS}. */
   media?: MediaOptions | undefined
+  /** Does the part of the work on a video that takes memory, when there is a place for it. Default: at once. */
+  inPlace?: (<T>(work: () => Promise<T>) => Promise<T>) | undefined
 }
 
 /**

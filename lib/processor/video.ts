@@ -79,7 +79,10 @@ export async function prepareVideo(
   context: PrepareContext,
 ): Promise<PreparedItem> {
   checkPixelOptions(options)
-  if (isList(source)) return prepareList(source, options, preprocessor, context)
+  const { inPlace = atOnce } = context
+  if (isList(source)) {
+    return inPlace(() => prepareList(source, options, preprocessor, context))
+  }
   if (!isVideoFileSource(source)) return prepareStream(source, options, preprocessor, context)
   const { signal } = context
   return withFile(source, context, async (path, tools, media) => {
@@ -329,16 +332,23 @@ function toItem(
   return { kind, info, gridThw, tokens, native: { frames: images, isVideo: true } }
 }
 
+const atOnce = <T>(work: () => Promise<T>): Promise<T> => work()
+
 /** Finds ffmpeg, brings the source into a file, and says of errors which video they are about. */
 async function withFile<T>(
   source: VideoFileSource,
-  { index, signal, media = DEFAULT_MEDIA_OPTIONS }: PrepareContext,
+  { index, signal, media = DEFAULT_MEDIA_OPTIONS, inPlace = atOnce }: PrepareContext,
   use: (path: string, tools: FfmpegTools, media: MediaOptions) => Promise<T>,
 ): Promise<T> {
   try {
     signal?.throwIfAborted()
     const tools = await findFfmpeg(media.ffmpegPath)
-    return await withVideoFile(source, media, signal, (path) => use(path, tools, media))
+    return await withVideoFile(source, media, signal, (path) =>
+      inPlace(async () => {
+        signal?.throwIfAborted()
+        return use(path, tools, media)
+      }),
+    )
   } catch (error) {
     if (signal?.aborted) throw error
     throw aboutVideo(error, index)

@@ -2,7 +2,8 @@ import { setImmediate } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { ImageError } from '../../../lib/errors.js'
 import { MediaPlaces } from '../../../lib/generation/media-places.js'
-import { loadModel } from '../../../lib/index.js'
+import { loadModel, type ContentPart } from '../../../lib/index.js'
+import { hasFfmpeg } from '../processor/clips.js'
 import { serve } from '../processor/hostile-server.js'
 import { requestOf, samples } from './tiny-samples.js'
 
@@ -29,7 +30,7 @@ describe('places for images', () => {
     const work = (image: unknown) => Promise.resolve(void done.push(image))
     const slow = places.runImage(stream, { index: 0 }, work)
     await places.runImage('a path', { index: 1 }, work)
-    await places.run(() => work('a video'))
+    await places.runVideo({ index: 2 }, ({ inPlace }) => inPlace!(() => work('a video')))
     expect(done).toEqual(['a path', 'a video'])
     open()
     await slow
@@ -48,6 +49,22 @@ describe('places for images', () => {
     finish()
     await Promise.all(runs)
     expect(gates[2]!.begun()).toBe(true)
+  })
+
+  it('are not held by a video that is still on its way', async () => {
+    const places = new MediaPlaces(1)
+    let arrive = () => {}
+    const arrived = new Promise<void>((resolve) => (arrive = resolve))
+    const done: string[] = []
+    const work = (name: string) => Promise.resolve(void done.push(name))
+    const video = places.runVideo({ index: 0 }, async ({ inPlace }) => {
+      await arrived
+      return inPlace!(() => work('the video'))
+    })
+    await places.runImage('a path', { index: 1 }, () => work('an image'))
+    arrive()
+    await video
+    expect(done).toEqual(['an image', 'the video'])
   })
 
   it('are free again after a failure, which names the image', async () => {
@@ -73,12 +90,12 @@ it('a server that does not answer holds up no other request', async () => {
   const server = await serve(() => {})
   await using model = await loadModel('tiny', { allowPrivateHosts: true })
   const controller = new AbortController()
-  const hanging = Array.from({ length: 8 }, () =>
-    model.generate({
-      messages: [{ role: 'user', content: [{ type: 'image', image: server.url() }] }],
-      signal: controller.signal,
-    }),
-  )
+  const hanging = Array.from({ length: 8 }, (_, i) => {
+    const part: ContentPart =
+      i < 4 || !hasFfmpeg ? { type: 'image', image: server.url() } : { type: 'video', video: server.url() }
+    const messages = [{ role: 'user', content: [part] }]
+    return model.generate({ messages, signal: controller.signal })
+  })
   const settled = Promise.allSettled(hanging)
   await expect.poll(() => server.open()).toBe(8)
   const sample = samples.find(({ image_grid_thw }) => image_grid_thw.length === 1)!
