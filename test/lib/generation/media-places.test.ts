@@ -92,7 +92,9 @@ it('a server that does not answer holds up no other request', async () => {
   const controller = new AbortController()
   const hanging = Array.from({ length: 8 }, (_, i) => {
     const part: ContentPart =
-      i < 4 || !hasFfmpeg ? { type: 'image', image: server.url() } : { type: 'video', video: server.url() }
+      i < 4 || !hasFfmpeg
+        ? { type: 'image', image: server.url() }
+        : { type: 'video', video: server.url() }
     const messages = [{ role: 'user', content: [part] }]
     return model.generate({ messages, signal: controller.signal })
   })
