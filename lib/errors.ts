@@ -41,7 +41,7 @@ export class InvalidArgumentError extends Qwen2VLError {
     options: Qwen2VLErrorOptions & { path?: string; suggestion?: string } = {},
   ) {
     super('ERR_INVALID_ARGUMENT', message, options)
-    this.path = options.path
+    this.path = options.path ?? stringDetail(options.details, 'path')
     this.suggestion = options.suggestion
   }
 }
@@ -115,10 +115,19 @@ export class FetchError extends Qwen2VLError {
   }
 }
 
-/** Prompt and answer do not fit into the context. `details`: `promptTokens`, `imageTokens`, `limit`. */
+/** Prompt and answer do not fit into the context. */
 export class ContextLengthError extends Qwen2VLError {
+  /** All tokens of the prompt, and those of them that stand for images and videos. */
+  readonly promptTokens: number | undefined
+  readonly imageTokens: number | undefined
+  /** The most tokens of prompt and answer together. */
+  readonly limit: number | undefined
+
   constructor(message: string, options?: Qwen2VLErrorOptions) {
     super('ERR_CONTEXT_LENGTH', message, options)
+    this.promptTokens = numberDetail(options?.details, 'promptTokens')
+    this.imageTokens = numberDetail(options?.details, 'imageTokens')
+    this.limit = numberDetail(options?.details, 'limit')
   }
 }
 
@@ -131,8 +140,15 @@ export class OutOfMemoryError extends Qwen2VLError {
 
 /** More requests are waiting than `maxQueue` allows. */
 export class QueueFullError extends Qwen2VLError {
+  /** How many are running or waiting. */
+  readonly queued: number | undefined
+  /** About when a place will be free, judged by the requests before; undefined where none has ended. */
+  readonly retryAfterMs: number | undefined
+
   constructor(message: string, options?: Qwen2VLErrorOptions) {
     super('ERR_QUEUE_FULL', message, options)
+    this.queued = numberDetail(options?.details, 'queued')
+    this.retryAfterMs = numberDetail(options?.details, 'retryAfterMs')
   }
 }
 

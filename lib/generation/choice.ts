@@ -1,13 +1,19 @@
 /** One answer to a prompt: runs it on the engine and collects what comes. */
 import { fromNativeError } from '../errors.js'
 import { GroundingReader } from '../grounding/reader.js'
-import type { NativeGenerationEvent, NativeModel, NativeStats } from '../native.js'
+import type {
+  NativeGenerationEvent,
+  NativeGenerationRequest,
+  NativeModel,
+  NativeStats,
+} from '../native.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Abort } from './abort.js'
 import { Answer } from './answer.js'
 import { FoundBoxes } from './found-boxes.js'
 import { toTokenLogprob, type TokenLogprob } from './logprobs.js'
 import type { EffectiveOptions } from './options.js'
+import type { Pace } from './pace.js'
 import type { Prompt } from './prompt.js'
 import type { Choice, FinishReason, GenerationEvent } from './result.js'
 
@@ -17,6 +23,7 @@ export interface ChoiceContext {
   tokenizer: Tokenizer
   /** Ids that end an answer. */
   stopIds: Int32Array
+  pace: Pace
   prompt: Prompt
   options: EffectiveOptions
   /** Whether blocks and visual tokens that are known may be taken, and new ones be kept. */
@@ -44,50 +51,59 @@ export function seedOf(index: number, { seed }: EffectiveOptions): number {
 
 /** Lets the engine generate answer `index`. */
 export function runChoice(context: ChoiceContext, index: number): Promise<FinishedChoice> {
-  const { native, stopIds, prompt, options, abort } = context
+  const { native, abort } = context
   const collector = new ChoiceCollector(context, index)
   const keepsPart = () => context.keepPart && abort.isWanted
   return new Promise((resolve, reject) => {
+    let unfollow = () => {}
     const onEvent = (event: NativeGenerationEvent) => {
       if (abort.aborted && !keepsPart()) return
       if (event.type === 'token') {
         if (abort.aborted) collector.drop()
         else if (collector.push(event)) generation.cancel()
-      } else if (event.type === 'finish') {
-        resolve({ choice: collector.finish(event.reason), stats: event.stats })
-      } else {
+        return
+      }
+      unfollow()
+      if (event.type === 'error') {
         reject(toError(event.error))
+      } else {
+        context.pace.note(event.stats)
+        resolve({ choice: collector.finish(event.reason), stats: event.stats })
       }
     }
     let generation: ReturnType<NativeModel['generate']>
     try {
-      const { logitBias, maxTokens, logprobs, topLogprobs } = options
-      generation = native.generate(
-        {
-          prompt: prompt.tokenIds,
-          items: prompt.items,
-          sampling: {
-            ...options,
-            logitBias: Object.entries(logitBias).map(([id, bias]) => ({ id: Number(id), bias })),
-            seed: BigInt(seedOf(index, options)),
-          },
-          stopIds,
-          maxTokens,
-          useCache: context.useCache,
-          logProbabilities: logprobs,
-          topLogits: topLogprobs,
-        },
-        onEvent,
-      )
+      generation = native.generate(toNativeRequest(context, index), onEvent)
     } catch (error) {
-      throw toError(error)
+      throw context.pace.explain(toError(error))
     }
-    abort.onAbort(() => {
+    unfollow = abort.onAbort(() => {
       generation.cancel()
       // With the part kept, the engine's last event settles the answer, within one step.
       if (!keepsPart()) resolve(abort.rejection())
     })
   })
+}
+
+function toNativeRequest(
+  { prompt, options, stopIds, useCache }: ChoiceContext,
+  index: number,
+): NativeGenerationRequest {
+  const { logitBias, maxTokens, logprobs, topLogprobs } = options
+  return {
+    prompt: prompt.tokenIds,
+    items: prompt.items,
+    sampling: {
+      ...options,
+      logitBias: Object.entries(logitBias).map(([id, bias]) => ({ id: Number(id), bias })),
+      seed: BigInt(seedOf(index, options)),
+    },
+    stopIds,
+    maxTokens,
+    useCache,
+    logProbabilities: logprobs,
+    topLogits: topLogprobs,
+  }
 }
 
 /** An answer that ended before it began. */

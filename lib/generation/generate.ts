@@ -5,6 +5,7 @@ import { emptyChoice, runChoice, type ChoiceContext, type FinishedChoice } from 
 import { resolveLogitBias } from './logit-bias.js'
 import { identify, toChatCompletion, type CompletionIdentity } from './openai.js'
 import { followRequest, mergeOptions, parseRequest, type EffectiveOptions } from './options.js'
+import type { Pace } from './pace.js'
 import { preparePrompt, type Prompt, type PromptContext } from './prompt.js'
 import type { Choice, GenerateResult, GenerationEvent, ImageResult, Usage } from './result.js'
 import { toTimings } from './timings.js'
@@ -14,6 +15,7 @@ export interface GenerationContext extends PromptContext {
   native: NativeModel
   /** What answers in OpenAI's form call the model, where the request does not. */
   name: string
+  pace: Pace
   /** The most tokens of prompt and answer together. */
   contextSize: number
   /** Ids that end an answer. */
@@ -85,17 +87,17 @@ async function promptOrNothing(
   }
 }
 
-type ChoicesRequest = Omit<ChoiceContext, 'native' | 'tokenizer' | 'stopIds'>
+type ChoicesRequest = Omit<ChoiceContext, 'native' | 'tokenizer' | 'stopIds' | 'pace'>
 
 /** All answers at once; the failure of one is the failure of all. */
 async function runChoices(
-  { native, tokenizer, stopIds }: GenerationContext,
+  { native, tokenizer, stopIds, pace }: GenerationContext,
   request: ChoicesRequest,
 ): Promise<FinishedChoice[]> {
   const choices: Promise<FinishedChoice>[] = []
   try {
     for (let index = 0; index < request.options.n; ++index) {
-      choices.push(runChoice({ native, tokenizer, stopIds, ...request }, index))
+      choices.push(runChoice({ native, tokenizer, stopIds, pace, ...request }, index))
     }
     return await Promise.all(choices)
   } catch (error) {
