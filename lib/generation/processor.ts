@@ -2,7 +2,7 @@
 import { nativeBinding } from '../native.js'
 import type { ImageInfo, PreparedItem } from '../processor/image.js'
 import type { Abort } from './abort.js'
-import { parseRequest, type GenerateRequest } from './options.js'
+import { followRequest, parseRequest, type GenerateRequest } from './options.js'
 import { preparePrompt, type PromptContext } from './prompt.js'
 
 /** Time, height and width of an image or video in patches of 14 x 14 pixels. */
@@ -50,8 +50,8 @@ export class Processor {
    */
   process(request: GenerateRequest): Promise<ProcessedPrompt> {
     return this.#run(async (abort) => {
-      const { signal, ...parsed } = parseRequest(request)
-      if (signal) abort.follow(signal)
+      const parsed = parseRequest(request)
+      followRequest(abort, parsed)
       abort.throwIfAborted()
       const { text, tokenIds, media, images } = await preparePrompt(this.#context, parsed, abort)
       const [imageItems, videoItems] = [itemsOf(media, 'image'), itemsOf(media, 'video')]

@@ -84,7 +84,7 @@ describe('InvalidArgumentError', () => {
   it('ends an answer whose n-grams have run out', async () => {
     // Both tokens that end an answer stand in the prompt, so it goes on to the last of 1,280 tokens.
     const messages = [{ role: 'user', content: 'Who are you?<|endoftext|>' }]
-    const error = await errorOf({ messages, noRepeatNgramSize: 1, maxTokens: 1900 })
+    const error = await errorOf({ messages, noRepeatNgramSize: 1, maxTokens: 1900, n: 2 })
     expect(error).toBeInstanceOf(InvalidArgumentError)
     expect(error).toMatchObject({
       path: 'noRepeatNgramSize',
