@@ -37,6 +37,41 @@ export class FrameCollector<Frame> {
   }
 }
 
+/**
+ * The items of an iterable until the signal aborts, which then ends the wait for the next one too. The
+ * iterable is told to close in any case.
+ *
+ * @throws the signal's reason.
+ */
+export async function* untilAborted<T>(
+  source: AsyncIterable<T>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<T, void, undefined> {
+  signal?.throwIfAborted()
+  const iterator: AsyncIterator<T, unknown> = source[Symbol.asyncIterator]()
+  try {
+    for (;;) {
+      const step = await orAbort(iterator.next(), signal)
+      if (step.done) return
+      yield step.value
+    }
+  } finally {
+    // Not waited for: a generator closes after the step that it is in, which may never end.
+    void Promise.resolve(iterator.return?.()).catch(() => {})
+  }
+}
+
+/** A listener for each step, so that the signal does not hold on to the results of all. */
+function orAbort<T>(step: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return step
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason as Error)
+    signal.addEventListener('abort', onAbort, { once: true })
+    step.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
+    if (signal.aborted) onAbort()
+  })
+}
+
 /** Picks frames by their times: the first at or after each tick of a clock of `fps`. */
 export class TimeGrid {
   readonly #fps: number

@@ -9,7 +9,7 @@ import {
 } from '../errors.js'
 import { nativeBinding, type NativeImage } from '../native.js'
 import { findFfmpeg, type FfmpegTools, type RunOptions } from './ffmpeg.js'
-import { FrameCollector, TimeGrid } from './frame-collector.js'
+import { FrameCollector, TimeGrid, untilAborted } from './frame-collector.js'
 import {
   checkPixelOptions,
   mapConcurrently,
@@ -233,8 +233,7 @@ async function prepareStream(
   const collector = new FrameCollector<TimedFrame>(even)
   const isChosen = timeRule(options, index)
   let position = -1
-  for await (const frame of source) {
-    signal?.throwIfAborted()
+  for await (const frame of untilAborted(source, signal)) {
     position += 1
     const time = timeOf(frame)
     const choice = isChosen(time, position)

@@ -7,6 +7,8 @@ import {
   readFileSync,
   writeFileSync,
 } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
@@ -164,6 +166,31 @@ describe.skipIf(!hasFfmpeg)('prepareVideo() of files', () => {
       expect(error).toBeInstanceOf(code.startsWith('ERR_FETCH') ? FetchError : VideoError)
       expect(error.details).toMatchObject({ index: 1 })
       expect(error.message).toMatch(/^Video 2: /)
+    }
+  })
+
+  it('an address is fetched by the rules for addresses, and what comes is decoded', async () => {
+    const server = createServer((request, response) => {
+      if (request.url === '/page') response.end('<!doctype html><title>No video</title>')
+      else createReadStream(clip).pipe(response)
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    try {
+      const { port } = server.address() as AddressInfo
+      const media = { ...DEFAULT_MEDIA_OPTIONS, allowPrivateHosts: true }
+      const expected = await prepare(clip, { nframes: 4 })
+      const item = await prepare(`http://127.0.0.1:${port}/a`, { nframes: 4 }, { media })
+      expect(item.native.frames.map((frame) => frame.toRgb())).toEqual(
+        expected.native.frames.map((frame) => frame.toRgb()),
+      )
+      const page = await failure(prepare(`http://127.0.0.1:${port}/page`, {}, { media, index: 1 }))
+      expect(page).toBeInstanceOf(FetchError)
+      expect(page.code).toBe('ERR_FETCH_CONTENT')
+      const small = { ...media, maxVideoBytes: 999 }
+      const large = await failure(prepare(`http://127.0.0.1:${port}/a`, {}, { media: small }))
+      expect(large.code).toBe('ERR_FETCH_TOO_LARGE')
+    } finally {
+      server.close()
     }
   })
 

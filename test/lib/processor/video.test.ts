@@ -197,6 +197,25 @@ describe('frames that come one by one', () => {
   })
 })
 
+describe('a camera that gives no more frames', () => {
+  it('is let go when the signal aborts', async () => {
+    const closed: string[] = []
+    const camera: AsyncIterable<VideoFrame> = {
+      [Symbol.asyncIterator]: () => ({
+        next: () => new Promise<never>(() => {}),
+        return: () => {
+          closed.push('closed')
+          return Promise.resolve({ done: true, value: undefined })
+        },
+      }),
+    }
+    const context = { index: 0, signal: AbortSignal.timeout(20) }
+    const error = await failure(prepareVideo(camera, {}, published, context))
+    expect(error.name).toBe('TimeoutError')
+    expect(closed).toEqual(['closed'])
+  })
+})
+
 describe('measureVideo()', () => {
   it('a list: from the headers, with the same faults as preparing', async () => {
     const frames = [file('rgb-large.png'), file('rgb-large.png'), file('rgb-large.png')]
