@@ -190,7 +190,10 @@ class ChoiceCollector {
   #newLogprobs(): { logprob?: number; logprobs?: TokenLogprob[] } {
     const last = this.#logprobs.at(-1)
     if (!last) return {}
-    const logprobs = this.#logprobs.slice(this.#told)
+    const { stopIds } = this.#context
+    const logprobs = this.#logprobs
+      .slice(this.#told)
+      .filter(({ tokenId }) => !stopIds.includes(tokenId))
     this.#told = this.#logprobs.length
     return { logprob: last.logprob, logprobs }
   }

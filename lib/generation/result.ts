@@ -101,7 +101,7 @@ export type GenerationEvent =
   /**
    * The piece of text that a token completed. `tokenId` is that token's; pieces that complete
    * nothing, as inside a character, are not yielded. With `logprobs` comes the token's `logprob`, and
-   * in `logprobs` those of all tokens since the last piece.
+   * in `logprobs` those of all tokens since the last piece, without the one that ends the answer.
    */
   | ({
       type: 'text'

@@ -174,6 +174,17 @@ describe('toSSE', () => {
     }
   })
 
+  it('gives log probabilities of the content alone, also where a stop string held some back', async () => {
+    // The answer ends with a full stop, which might have begun the stop string.
+    const request = { ...body, max_completion_tokens: 64, stop: ['.\n\n'], logprobs: true }
+    const stream = model.stream(request)
+    const chunks = chunksOf(await read(stream.toSSE()))
+    const { text } = await stream.result
+    expect(text).toMatch(/\.$/)
+    const tokens = chunks.flatMap(({ choices }) => choices[0]!.logprobs?.content ?? [])
+    expect(tokens.map(({ token }) => token).join('')).toBe(text)
+  })
+
   it('ends with the error of a request that fails', async () => {
     const stream = model.stream({ ...body, temperature: -1 })
     const text = await read(stream.toSSE())
