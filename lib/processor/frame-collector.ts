@@ -61,8 +61,8 @@ export async function* untilAborted<T>(
   }
 }
 
-/** A listener for each step, so that the signal does not hold on to the results of all. */
-function orAbort<T>(step: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+/** The step's result, or the signal's reason. A listener for each step, so that the signal does not hold on to the results of all. */
+export function orAbort<T>(step: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return step
   return new Promise((resolve, reject) => {
     const onAbort = () => reject(signal.reason as Error)

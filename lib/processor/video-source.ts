@@ -1,15 +1,14 @@
 /** Where a video file comes from: every accepted kind of source, as a file that ffmpeg can open. */
-import { createWriteStream } from 'node:fs'
-import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { mkdtemp, open, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import { fileURLToPath } from 'node:url'
 import { types } from 'node:util'
-import { VideoError } from '../errors.js'
+import { Qwen2VLError, VideoError } from '../errors.js'
 import { isByteStream, type ByteStream } from './byte-stream.js'
 import { streamMedia } from './fetch.js'
+import { orAbort, untilAborted } from './frame-collector.js'
 import { VIDEO_FETCH_TIMEOUT_MS, type MediaOptions } from './media-options.js'
 
 /**
@@ -36,7 +35,7 @@ export function isVideoFileSource(value: unknown): value is VideoFileSource {
  * Calls `use` with the path of the file. Bytes are written to a temporary file, which is gone when
  * the promise settles, however it ends.
  *
- * @throws VideoError `ERR_VIDEO_NOT_FOUND`, `ERR_VIDEO_READ`, `ERR_VIDEO_SOURCE`, `ERR_VIDEO_EMPTY`,
+ * @throws VideoError `ERR_VIDEO_NOT_FOUND`, `ERR_VIDEO_READ`, `ERR_VIDEO_STREAM`, `ERR_VIDEO_SOURCE`, `ERR_VIDEO_EMPTY`,
  *   `ERR_VIDEO_TOO_LARGE`; FetchError for web addresses; the signal's reason.
  */
 export async function withVideoFile<T>(
@@ -61,7 +60,12 @@ export async function withVideoFile<T>(
   }
 }
 
-type Opened = { path: string } | { bytes: Iterable<Uint8Array> | AsyncIterable<Uint8Array> }
+type ByteSource =
+  | readonly Uint8Array[]
+  | ReadableStream<Uint8Array>
+  | NodeJS.ReadableStream
+  | AsyncIterable<Uint8Array>
+type Opened = { path: string } | { bytes: ByteSource }
 
 function openSource(
   source: VideoFileSource,
@@ -75,7 +79,7 @@ function openSource(
   }
   if (types.isAnyArrayBuffer(source)) return { bytes: [new Uint8Array(source)] }
   if (isBlob(source)) return { bytes: source.stream() }
-  return { bytes: source as AsyncIterable<Uint8Array> }
+  return { bytes: source }
 }
 
 function openString(source: string, media: MediaOptions, signal: AbortSignal | undefined): Opened {
@@ -146,32 +150,72 @@ async function checkFile(path: string, { maxVideoBytes }: MediaOptions): Promise
 
 async function writeFile(
   path: string,
-  bytes: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  bytes: ByteSource,
   limit: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   let size = 0
-  const counted = async function* (chunks: AsyncIterable<unknown>) {
-    for await (const chunk of chunks) {
-      if (!(chunk instanceof Uint8Array)) {
-        throw new VideoError(
-          'ERR_VIDEO_SOURCE',
-          `its stream gives a ${typeof chunk} instead of bytes. Set no encoding, or pass the bytes.`,
-        )
-      }
-      size += chunk.length
-      if (size > limit) throw tooLarge(limit)
-      yield chunk
+  await using file = await open(path, 'wx', 0o600)
+  for await (const chunk of chunksOf(bytes, signal)) {
+    if (!(chunk instanceof Uint8Array)) {
+      throw new VideoError(
+        'ERR_VIDEO_SOURCE',
+        `its stream gives a ${typeof chunk} instead of bytes. Set no encoding, or pass the bytes.`,
+      )
     }
-  }
-  const options = signal === undefined ? {} : { signal }
-  try {
-    await pipeline(Readable.from(bytes), counted, createWriteStream(path, { mode: 0o600 }), options)
-  } catch (error) {
-    signal?.throwIfAborted()
-    throw error
+    size += chunk.length
+    if (size > limit) throw tooLarge(limit)
+    await file.appendFile(chunk).catch((cause: unknown) => {
+      throw new VideoError(
+        'ERR_VIDEO_READ',
+        `its bytes cannot be put into a temporary file (${reasonOf(cause)}). Make room in ` +
+          `${tmpdir()}, or pass the path of a file.`,
+        { cause },
+      )
+    })
   }
   if (size === 0) throw emptyError()
+}
+
+/** The pieces of a source, which is closed at the end, also when it gives nothing and the signal aborts. */
+async function* chunksOf(
+  bytes: ByteSource,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<unknown, void, undefined> {
+  try {
+    if (Symbol.iterator in bytes) yield* bytes
+    else if ('getReader' in bytes) yield* webChunks(bytes.getReader(), signal)
+    else yield* untilAborted<unknown>(bytes, signal)
+  } catch (cause) {
+    signal?.throwIfAborted()
+    if (Qwen2VLError.isInstance(cause)) throw cause
+    throw new VideoError(
+      'ERR_VIDEO_STREAM',
+      `its stream failed (${reasonOf(cause)}). Give each use a stream of its own, or pass the bytes.`,
+      { cause },
+    )
+  } finally {
+    if (bytes instanceof Readable) bytes.destroy()
+  }
+}
+
+async function* webChunks(
+  reader: ReadableStreamDefaultReader<unknown>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<unknown, void, undefined> {
+  try {
+    for (;;) {
+      const { done, value } = await orAbort(reader.read(), signal)
+      if (done) return
+      yield value
+    }
+  } finally {
+    void reader.cancel().catch(() => {}) // a stream that failed is closed already
+  }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : 'no reason given'
 }
 
 function emptyError(): VideoError {

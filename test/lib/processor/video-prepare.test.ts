@@ -212,6 +212,35 @@ describe.skipIf(!hasFfmpeg)('prepareVideo() of files', () => {
     expect(ffmpegRuns()).toEqual([])
   })
 
+  it.each<[string, () => VideoSource]>([
+    ['a Node stream', () => new Readable({ read() {} })],
+    ['a web stream', () => new ReadableStream({ pull: () => new Promise(() => {}) })],
+  ])('%s that gives nothing is let go when the signal aborts', async (_, source) => {
+    const stream = source()
+    const error = await failure(prepare(stream, {}, { signal: AbortSignal.timeout(30) }))
+    expect(error.name).toBe('TimeoutError')
+    if (stream instanceof Readable) expect(stream.destroyed).toBe(true)
+  })
+
+  it('a stream that fails, gives text or was read before says so', async () => {
+    const broken = new Readable({ read: () => void broken.destroy(new Error('cable cut')) })
+    const used = createReadStream(clip)
+    used.destroy()
+    const locked = new ReadableStream()
+    locked.getReader()
+    for (const [source, message] of [
+      [broken, /its stream failed \(cable cut\)/],
+      [used, /its stream failed/],
+      [locked, /its stream failed .*locked/],
+    ] as const) {
+      const error = await failure(prepare(source as VideoSource))
+      expect(error.code).toBe('ERR_VIDEO_STREAM')
+      expect(error.message).toMatch(message)
+    }
+    const text = createReadStream(clip, { encoding: 'latin1' })
+    expect((await failure(prepare(text))).message).toMatch(/gives a string instead of bytes/)
+  })
+
   it('an ffmpeg that hangs is ended', async () => {
     const slow = join(clips.path, 'slow')
     mkdirSync(slow)
