@@ -1,6 +1,6 @@
 /** Run Qwen2-VL checkpoints in Node.js. Start with {@link loadModel}. */
 export { loadModel, type LoadModelOptions, type LoadProgress } from './load-model.js'
-export type { MemoryEstimate } from './estimate.js'
+export type { MemoryEstimate } from './generation/estimate.js'
 export type { ChatTemplateOptions, Model, ModelInfo, ModelMetrics } from './model.js'
 export type { BatchOptions } from './generation/batch.js'
 export type { TokenLogprob, TopLogprob } from './generation/logprobs.js'

@@ -5,7 +5,7 @@ import { ChatTemplate } from './chat/template.js'
 import { createChat, type Chat, type ChatOptions, type Turn } from './chat-session.js'
 import type { Checkpoint } from './checkpoint/checkpoint.js'
 import { DisposedError } from './errors.js'
-import { estimateRequest, type MemoryEstimate } from './estimate.js'
+import { estimateRequest, type MemoryEstimate } from './generation/estimate.js'
 import { Abort } from './generation/abort.js'
 import { runBatch, type BatchOptions } from './generation/batch.js'
 import { runGeneration, type GenerationContext } from './generation/generate.js'
@@ -237,7 +237,7 @@ class LocalModel implements Model {
       const { counts, items } = await measurePrompt(this.#context, parsed, abort)
       const { contextSize, checkpoint } = this.#context
       const { maxTokens, n } = mergeOptions(parsed, checkpoint.generation)
-      return estimateRequest({
+      const estimate = estimateRequest({
         config: checkpoint.config,
         contextSize,
         kvBytesPerToken: this.info.kvCache.bytesPerToken,
@@ -248,6 +248,8 @@ class LocalModel implements Model {
         answers: n,
         items,
       })
+      const expectedMs = this.#context.pace.expect(estimate)
+      return { ...estimate, ...(expectedMs && { expectedMs }) }
     })
   }
 

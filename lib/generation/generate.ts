@@ -1,4 +1,5 @@
 /** One request from its options to its result. */
+import { workOf } from './estimate.js'
 import type { NativeModel, NativeStats } from '../native.js'
 import type { Abort } from './abort.js'
 import { emptyChoice, runChoice, type ChoiceContext, type FinishedChoice } from './choice.js'
@@ -63,6 +64,11 @@ export async function runGeneration(
     const useCache = given.cache ?? true
     const choices = { prompt, options, useCache, abort, keepPart, emit }
     const finished = await runChoices(context, choices)
+    const [first] = finished
+    if (first !== undefined && finished.length === 1) {
+      const work = workOf(checkpoint.config, prompt.media, prompt.tokenIds.length)
+      context.pace.noteWork(work, first.stats)
+    }
     const result = toResult(finished, { prompt, options, preprocessMs, identity, context })
     tellEnd(result, emit)
     return result

@@ -37,4 +37,27 @@ describe('Pace', () => {
     const error = new InvalidArgumentError('wrong')
     expect(pace.explain(error)).toBe(error)
   })
+
+  it('expects of work what work like it took', () => {
+    const pace = new Pace(1)
+    const work = { visionFlops: 4e9, prefillFlops: 1e9 }
+    const done = { ...stats(0, 300, 0), visionMs: 200, prefillMs: 100 }
+    expect(pace.expect(work)).toBeUndefined()
+    pace.noteWork({ visionFlops: 0, prefillFlops: 1e9 }, { ...done, visionMs: 0 })
+    expect(pace.expect(work)).toBeUndefined() // no image so far
+    expect(pace.expect({ visionFlops: 0, prefillFlops: 2e9 })).toEqual({ vision: 0, prefill: 200 })
+    pace.noteWork(work, done)
+    expect(pace.expect({ visionFlops: 8e9, prefillFlops: 3e9 })).toEqual({
+      vision: 400,
+      prefill: 300,
+    })
+  })
+
+  it('learns nothing from what the caches gave', () => {
+    const pace = new Pace(1)
+    const work = { visionFlops: 1e9, prefillFlops: 1e9 }
+    pace.noteWork(work, { ...stats(0, 1, 0), cachedTokens: 32 })
+    pace.noteWork(work, { ...stats(0, 1, 0), reusedItems: [true] })
+    expect(pace.expect(work)).toBeUndefined()
+  })
 })

@@ -1,10 +1,18 @@
 /** What a request will need, from its sizes alone: nothing is decoded and the model does not run. */
-import type { ModelConfig } from './checkpoint/config.js'
-import type { MeasuredItem } from './processor/image.js'
-import { DEFAULT_MIN_PIXELS, SIDE_MULTIPLE } from './processor/smart-resize.js'
+import type { ModelConfig } from '../checkpoint/config.js'
+import type { MeasuredItem } from '../processor/image.js'
+import { DEFAULT_MIN_PIXELS, SIDE_MULTIPLE } from '../processor/smart-resize.js'
 
-/** Memory and work of one request, beside whatever else the model is doing. */
-export interface MemoryEstimate {
+/** What has to be computed before the first token, in floating-point operations. */
+export interface Work {
+  /** Of the vision tower. */
+  visionFlops: number
+  /** Of the decoder, for the prompt. */
+  prefillFlops: number
+}
+
+/** Memory, work and time of one request, beside whatever else the model is doing. */
+export interface MemoryEstimate extends Work {
   promptTokens: number
   /** The longest answer that the request allows; each of them, where it asks for several. */
   maxTokens: number
@@ -22,10 +30,11 @@ export interface MemoryEstimate {
   fits: boolean
   /** For a request that does not fit: the `maxPixels` for each of its images and videos with which it would. */
   suggestedMaxPixels?: number
-  /** Floating-point operations of the vision tower. */
-  visionFlops: number
-  /** Floating-point operations for the prompt: with those of the tower, what precedes the first token. */
-  prefillFlops: number
+  /**
+   * Time before the first token, by the rates that this model's earlier requests reached; absent while
+   * none has been measured.
+   */
+  expectedMs?: { vision: number; prefill: number }
 }
 
 /** What an estimate is made from. */
@@ -62,7 +71,7 @@ interface Shape {
 }
 
 /** Estimates a request from the shapes of its images and videos. */
-export function estimateRequest(input: EstimateInput): MemoryEstimate {
+export function estimateRequest(input: EstimateInput): Omit<MemoryEstimate, 'expectedMs'> {
   const shapes = input.items.map(shapeOf)
   const need = needOf(input, shapes)
   const { config, weightsBytes, availableBytes, maxTokens } = input
@@ -78,8 +87,19 @@ export function estimateRequest(input: EstimateInput): MemoryEstimate {
     availableBytes,
     fits: isEnough,
     ...(suggestion !== undefined && { suggestedMaxPixels: suggestion }),
-    visionFlops: sum(shapes.map((shape) => towerFlops(config, shape))),
-    prefillFlops: prefillFlops(config, need.promptTokens),
+    ...workOf(config, input.items, need.promptTokens),
+  }
+}
+
+/** The work for a prompt of so many tokens, those of the images and videos among them. */
+export function workOf(
+  config: ModelConfig,
+  items: readonly MeasuredItem[],
+  promptTokens: number,
+): Work {
+  return {
+    visionFlops: sum(items.map((item) => towerFlops(config, shapeOf(item)))),
+    prefillFlops: prefillFlops(config, promptTokens),
   }
 }
 

@@ -1,13 +1,18 @@
 // What a request will need, told before it runs: counted by hand, and compared with what happens.
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
-import type { ModelConfig } from '../../lib/checkpoint/config.js'
-import { estimateRequest, type EstimateInput } from '../../lib/estimate.js'
-import { loadModel, type ContentPart, type GenerateRequest, type Model } from '../../lib/index.js'
-import { packageRoot } from '../../lib/package-root.js'
-import type { MeasuredItem } from '../../lib/processor/image.js'
-import { hasFfmpeg } from './processor/clips.js'
+import { openCheckpoint } from '../../../lib/checkpoint/checkpoint.js'
+import type { ModelConfig } from '../../../lib/checkpoint/config.js'
+import { estimateRequest, type EstimateInput } from '../../../lib/generation/estimate.js'
+import {
+  loadModel,
+  type ContentPart,
+  type GenerateRequest,
+  type Model,
+} from '../../../lib/index.js'
+import { packageRoot } from '../../../lib/package-root.js'
+import type { MeasuredItem } from '../../../lib/processor/image.js'
+import { hasFfmpeg } from '../processor/clips.js'
 
 const folder = join(packageRoot, 'models', 'qwen2-vl-tiny')
 const sizes = { width: 0, height: 0, resizedWidth: 0, resizedHeight: 0 }
@@ -154,6 +159,16 @@ describe('a loaded model', () => {
     expect(counted).toMatchObject({ promptTokens, textTokens, imageTokens, videoTokens, videos })
     expect(images).toMatchObject(counted.images)
     expect(await model.estimate(request)).toMatchObject({ promptTokens, fits: true })
+  })
+
+  it('the time is told once the like has been measured', async () => {
+    await using fresh = await loadModel('tiny')
+    const request = ask({ type: 'image', image: picture })
+    expect(await fresh.estimate(request)).not.toHaveProperty('expectedMs')
+    const { timings } = await fresh.generate(request)
+    const { expectedMs } = await fresh.estimate(request)
+    expect(expectedMs!.vision).toBeCloseTo(timings.visionMs, 6)
+    expect(expectedMs!.prefill).toBeCloseTo(timings.prefillMs, 6)
   })
 
   it.skipIf(!hasFfmpeg)('a video file: likewise, and a long one is told not to fit', async () => {
