@@ -433,11 +433,11 @@ describe('an abort', () => {
     const aborted = model.generate(endless({ signal: controller.signal }))
     controller.abort()
     await expect(aborted).rejects.toMatchObject({ name: 'AbortError' })
-    await expect(
-      model.generate(endless({ signal: AbortSignal.timeout(1) })),
-    ).rejects.toMatchObject({
-      name: 'TimeoutError',
-    })
+    await expect(model.generate(endless({ signal: AbortSignal.timeout(1) }))).rejects.toMatchObject(
+      {
+        name: 'TimeoutError',
+      },
+    )
   })
 
   it('works while images are prepared', async () => {
