@@ -95,6 +95,8 @@ export interface NativeGenerationRequest {
   sampling: NativeSampling
   stopIds: Int32Array
   maxTokens: number
+  /** Higher runs first. */
+  priority: number
   /** Whether the prefix cache and the image cache may serve it and keep what is its. */
   useCache: boolean
   /** Whether `logSumExp` is wanted. */

@@ -27,6 +27,8 @@ export interface ChoiceContext {
   prompt: Prompt
   options: EffectiveOptions
   /** Whether blocks and visual tokens that are known may be taken, and new ones be kept. */
+  /** Higher runs first. */
+  priority: number
   useCache: boolean
   abort: Abort
   /** An abort ends the answer with what is there, rather than with its reason. */
@@ -86,7 +88,7 @@ export function runChoice(context: ChoiceContext, index: number): Promise<Finish
 }
 
 function toNativeRequest(
-  { prompt, options, stopIds, useCache }: ChoiceContext,
+  { prompt, options, stopIds, priority, useCache }: ChoiceContext,
   index: number,
 ): NativeGenerationRequest {
   const { logitBias, maxTokens, logprobs, topLogprobs } = options
@@ -101,6 +103,7 @@ function toNativeRequest(
     stopIds,
     maxTokens,
     useCache,
+    priority,
     logProbabilities: logprobs,
     topLogits: topLogprobs,
   }

@@ -61,8 +61,8 @@ export async function runGeneration(
     const options = { ...merged, maxTokens: Math.min(merged.maxTokens, contextLeft) }
     const usage: Usage = { ...prompt.counts, cachedTokens: 0, completionTokens: 0 }
     emit({ type: 'start', usage, images: prompt.images })
-    const useCache = given.cache ?? true
-    const choices = { prompt, options, useCache, abort, keepPart, emit }
+    const { cache: useCache = true, priority = 0 } = given
+    const choices = { prompt, options, priority, useCache, abort, keepPart, emit }
     const finished = await runChoices(context, choices)
     const [first] = finished
     if (first !== undefined && finished.length === 1) {

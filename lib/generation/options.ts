@@ -92,6 +92,11 @@ const requestSchema = z.strictObject({
    * requests. The answer is the same. Default: true.
    */
   cache: z.boolean().optional(),
+  /**
+   * Of the requests that wait, those with a higher number begin first; equal ones in order of arrival. A
+   * request that has begun is not set back for one that waits. The answer is the same. Default: 0.
+   */
+  priority: z.int().min(-1000).max(1000).optional(),
   /** Aborts the request: it rejects with `signal.reason` and stops computing within one step. */
   signal: z.instanceof(AbortSignal).optional(),
   /** Ends the request with a TimeoutError after this many milliseconds, waiting included. */
@@ -169,7 +174,7 @@ const unsupported: Readonly<Record<string, string>> = {
   ...Object.fromEntries(
     [
       ...['tools', 'toolChoice', 'tool_choice', 'parallel_tool_calls', 'functions'],
-      ...['responseFormat', 'response_format', 'priority', 'num_beams', 'numBeams'],
+      ...['responseFormat', 'response_format', 'num_beams', 'numBeams'],
       ...['store', 'service_tier', 'modalities', 'audio', 'prediction'],
       ...['reasoning_effort', 'verbosity', 'web_search_options'],
     ].map((name) => [name, unsupportedOption]),

@@ -243,6 +243,7 @@ GenerationRequest read_generation_request(const ObjectReader& reader) {
   request.sampling = read_sampling(reader.object("sampling"));
   request.stop_ids = reader.int32_array("stopIds");
   request.max_tokens = reader.integer("maxTokens", 1, kMaxInt32);
+  request.priority = static_cast<int32_t>(reader.integer("priority", -kMaxInt32, kMaxInt32));
   request.use_cache = reader.boolean("useCache");
   request.log_probabilities = reader.boolean("logProbabilities");
   request.top_logits = static_cast<int>(reader.integer("topLogits", 0, 1024));

@@ -42,7 +42,7 @@ class Engine::Impl {
         embeddings_(options.image_cache_bytes),
         limits_{options.max_context, pool_.num_total() * kKvBlockTokens},
         scheduler_({options.max_sequences, options.prefill_chunk, model_->max_step_tokens(),
-                    kKvBlockTokens},
+                    kKvBlockTokens, options.max_context},
                    &pool_, &prefixes_),
         sampler_(config_.vocab_size) {
     metrics_.kv_blocks_total = pool_.num_total();

@@ -135,6 +135,7 @@ Generation::Generation(GenerationRequest submitted, std::shared_ptr<GenerationLi
   if (!vision_runs.empty()) vision_end = vision_runs.back().end();
   embeddings.resize(request.items.size());
   uses_cache = request.use_cache;
+  priority = request.priority;
 
   max_cached = num_prompt + max_answer - 1;  // the last token is never fed back
   check_memory(max_cached, limits.cache_tokens);

@@ -42,6 +42,7 @@ struct GenerationRequest {
   /// text.
   std::vector<int32_t> stop_ids;
   int64_t max_tokens = 1024;
+  int32_t priority = 0;  // higher runs first; an answer does not depend on it
   /// False: nothing of it comes from the prefix and the image cache, and nothing goes there.
   bool use_cache = true;
   bool log_probabilities = false;  // TokenOutput::log_sum_exp is wanted

@@ -3,6 +3,23 @@
 #include <algorithm>
 
 namespace qvl {
+namespace {
+
+/// Where sequences of lower priorities begin.
+template <class Sequences>
+auto behind_priority(Sequences& ordered, int32_t priority) {
+  return std::find_if(ordered.begin(), ordered.end(),
+                      [&](const Sequence* sequence) { return sequence->priority < priority; });
+}
+
+/// Where sequences of the priority begin, or would.
+template <class Sequences>
+auto front_of_priority(Sequences& ordered, int32_t priority) {
+  return std::find_if(ordered.begin(), ordered.end(),
+                      [&](const Sequence* sequence) { return sequence->priority <= priority; });
+}
+
+}  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options, BlockPool* pool, PrefixCache* prefixes)
     : options_(options), pool_(pool), prefixes_(prefixes) {
@@ -16,7 +33,7 @@ bool Scheduler::can_ever_fit(int64_t max_cached) const {
 
 void Scheduler::add(Sequence* sequence) {
   sequence->phase = SequencePhase::kWaiting;
-  waiting_.push_back(sequence);
+  waiting_.insert(behind_priority(waiting_, sequence->priority), sequence);
 }
 
 StepPlan Scheduler::plan() {
@@ -24,10 +41,7 @@ StepPlan Scheduler::plan() {
   plan_decodes(plan);
   admit();
   plan_prefills(plan);
-  const auto vision = std::find_if(running_.begin(), running_.end(), [](const Sequence* sequence) {
-    return sequence->phase == SequencePhase::kVision;
-  });
-  if (vision != running_.end()) plan.vision = *vision;
+  plan_vision(plan);
   return plan;
 }
 
@@ -57,9 +71,19 @@ void Scheduler::admit() {
     grow_to(sequence, sequence->num_tokens);
     const bool needs_vision = sequence->num_cached < sequence->vision_end;
     sequence->phase = needs_vision ? SequencePhase::kVision : SequencePhase::kPrefill;
-    running_.push_back(sequence);
+    running_.insert(behind_priority(running_, sequence->priority), sequence);
     waiting_.pop_front();
   }
+}
+
+void Scheduler::plan_vision(StepPlan& plan) {
+  if (encoding_ == nullptr) {
+    const auto next = std::find_if(running_.begin(), running_.end(), [](const Sequence* sequence) {
+      return sequence->phase == SequencePhase::kVision;
+    });
+    if (next != running_.end()) encoding_ = *next;
+  }
+  plan.vision = encoding_;
 }
 
 void Scheduler::plan_prefills(StepPlan& plan) {
@@ -76,7 +100,10 @@ void Scheduler::plan_prefills(StepPlan& plan) {
   }
 }
 
-void Scheduler::finish_vision(Sequence* sequence) { sequence->phase = SequencePhase::kPrefill; }
+void Scheduler::finish_vision(Sequence* sequence) {
+  sequence->phase = SequencePhase::kPrefill;
+  if (encoding_ == sequence) encoding_ = nullptr;
+}
 
 void Scheduler::finish_item(const StepItem& item) {
   Sequence* sequence = item.sequence;
@@ -90,17 +117,15 @@ void Scheduler::append_token(Sequence* sequence) { ++sequence->num_tokens; }
 void Scheduler::remove(Sequence* sequence) {
   std::erase(running_, sequence);
   std::erase(waiting_, sequence);
+  if (encoding_ == sequence) encoding_ = nullptr;
   free_blocks(sequence);
   sequence->phase = SequencePhase::kFinished;
 }
 
 bool Scheduler::may_be_preempted(const Sequence* sequence) const {
-  int64_t blocks = 0;
-  for (const Sequence* other : running_) {
-    blocks += blocks_for(other->max_cached);
-    if (other == sequence) return blocks > pool_->num_total();
-  }
-  return true;
+  const int64_t largest = std::min(blocks_for(options_.max_cached), pool_->num_total());
+  const int64_t others = (options_.max_sequences - 1) * largest;
+  return blocks_for(sequence->max_cached) + others > pool_->num_total();
 }
 
 int64_t Scheduler::blocks_for(int64_t tokens) const {
@@ -190,7 +215,8 @@ void Scheduler::preempt_last(StepPlan& plan) {
   running_.pop_back();
   free_blocks(sequence);
   sequence->phase = SequencePhase::kWaiting;
-  waiting_.push_front(sequence);
+  if (encoding_ == sequence) encoding_ = nullptr;
+  waiting_.insert(front_of_priority(waiting_, sequence->priority), sequence);
   plan.preempted.push_back(sequence);
 }
 

@@ -3,20 +3,25 @@
 // Which tokens of which sequences the next step computes. Pure bookkeeping: no tensors, no threads,
 // no clock, so that every decision can be tested as a table.
 //
-// - First come, first served. The running sequences and the waiting ones are both in order of
-//   arrival, and every running one arrived before every waiting one.
-// - A step takes one token of every decoding sequence, then prompt chunks in order of arrival.
+// - Higher priorities first; first come, first served within one. The running sequences and the
+//   waiting ones are both in this order, and of one priority every running one arrived before every
+//   waiting one.
+// - A step takes one token of every decoding sequence, then prompt chunks in order. Sequences have
+//   their visual items encoded in order too, but one whose turn has begun keeps it.
 // - A sequence is admitted when the pool can hold all its known tokens and still has one block to
-//   grow for every running sequence; it then owns the blocks of all its known tokens.
+//   grow for every running sequence; it then owns the blocks of all its known tokens. Nobody passes
+//   a waiting sequence that does not fit yet, and nobody is preempted for it.
 // - Full blocks are found again by content: those that a sequence begins with and that are in the
 //   prefix cache are not computed again. Its last known token always is, for its logits.
-// - When a decoding sequence finds no block, the most recently admitted sequence gives up its own
-//   and goes back to the front of the queue; what is by then no longer in the prefix cache is
-//   computed again. So the oldest sequence always goes on, and because each fits alone, every one
-//   ends.
+// - When a decoding sequence finds no block, the last of the running ones (of the lowest priority,
+//   the most recently admitted) gives up its own and goes back to the front of its priority's
+//   queue; what is by then no longer in the prefix cache is computed again. So the first, the
+//   oldest of the highest priority, always goes on, and because each fits alone, every one ends
+//   unless higher priorities keep coming.
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <vector>
 
 #include "engine/block_pool.h"
@@ -30,6 +35,8 @@ struct SchedulerOptions {
   int64_t prefill_chunk = 256;    // prompt tokens of a step, over all sequences
   int64_t max_step_tokens = 512;  // tokens of a step; at least max_sequences
   int64_t block_tokens = 32;
+  /// The most tokens that any sequence can ever have in the KV cache; the pool bounds it too.
+  int64_t max_cached = std::numeric_limits<int32_t>::max();
 };
 
 /// Tokens [first_token, first_token + count) of one sequence.
@@ -68,8 +75,9 @@ class Scheduler {
   /// Takes a sequence out, whatever its phase, and frees its blocks.
   void remove(Sequence* sequence);
 
-  /// False when the pool is large enough for the sequence and all that were admitted before it at
-  /// their longest: it will then never have to be computed again.
+  /// False when the pool is large enough for the running sequence and as many others as may run
+  /// beside it, all at their longest: it will then never have to be computed again. Who runs now
+  /// does not matter, for any of them may give its place to one of a higher priority.
   bool may_be_preempted(const Sequence* sequence) const;
 
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
@@ -84,6 +92,7 @@ class Scheduler {
   void preempt_last(StepPlan& plan);
   void plan_decodes(StepPlan& plan);
   void admit();
+  void plan_vision(StepPlan& plan);
   void plan_prefills(StepPlan& plan);
   std::vector<int32_t> find_known_blocks(const Sequence& sequence) const;
   int32_t find_block(const Sequence& sequence, size_t index) const;
@@ -94,8 +103,9 @@ class Scheduler {
   SchedulerOptions options_;
   BlockPool* pool_;
   PrefixCache* prefixes_;
-  std::vector<Sequence*> running_;  // in order of arrival
-  std::deque<Sequence*> waiting_;   // in order of arrival, all later than running_
+  std::vector<Sequence*> running_;  // by priority, then in order of arrival
+  std::deque<Sequence*> waiting_;   // likewise; of one priority, all later than running_
+  Sequence* encoding_ = nullptr;    // running, in kVision: whose encoding has begun
 };
 
 }  // namespace qvl

@@ -20,6 +20,7 @@ struct Sequence {
 
   uint64_t id = 0;
   int64_t num_tokens = 0;   // prompt plus answer so far
+  int32_t priority = 0;     // higher runs first
   int64_t max_cached = 0;   // the most tokens it can ever have in the KV cache
   bool uses_cache = false;  // its blocks may come from the prefix cache, and go there
   /// Its tokens before this one, where they are not in the KV cache, need visual items that it does

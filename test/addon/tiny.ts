@@ -108,6 +108,7 @@ export function textRequest(
     sampling: greedy,
     stopIds: Int32Array.of(1248, 1246),
     maxTokens: max_new_tokens,
+    priority: 0,
     useCache: false,
     logProbabilities: false,
     topLogits: 0,

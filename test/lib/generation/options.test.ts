@@ -75,7 +75,6 @@ describe('parseRequest', () => {
     ['toolChoice', 'auto'],
     ['response_format', { type: 'json_object' }],
     ['responseFormat', { type: 'text' }],
-    ['priority', 1],
     ['num_beams', 4],
     ['store', true],
   ])('refuses %s, which it knows but cannot do, and says the way out', (name, value) => {
@@ -130,6 +129,9 @@ describe('parseRequest', () => {
     [{ logitBias: { 5: Infinity } }, 'logitBias.5', 'must be'],
     [{ logitBias: [1] }, 'logitBias', 'must be a record, not an array'],
     [{ noRepeatNgramSize: -1 }, 'noRepeatNgramSize', 'must be at least 0, not -1'],
+    [{ priority: 1001 }, 'priority', 'must be at most 1000, not 1001'],
+    [{ priority: -1001 }, 'priority', 'must be at least -1000, not -1001'],
+    [{ priority: 0.5 }, 'priority', 'must be'],
     [{ timeoutMs: 0 }, 'timeoutMs', 'must be at least 1, not 0'],
     [{ timeoutMs: 2 ** 31 }, 'timeoutMs', 'must be at most'],
     [{ onAbort: 'stop' }, 'onAbort', "must be one of 'throw', 'return', not 'stop'"],
