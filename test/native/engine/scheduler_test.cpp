@@ -1,123 +1,13 @@
 #include "engine/scheduler.h"
 
-#include <memory>
-#include <sstream>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "check.h"
+#include "scheduler_harness.h"
 
 using namespace qvl;
-
-namespace {
-
-/// Sequences a, b, c, ... over a scheduler with blocks of 4 tokens. Steps are compared as text:
-/// "a d9" is a's token 9 decoded, "b p0+6" six prompt tokens of b from token 0 on, a "!" behind it
-/// means that the item ends with a sampled token, "-c" that c is preempted, "a v" that a's vision
-/// goes on.
-class Harness {
- public:
-  Harness(int64_t num_blocks, SchedulerOptions options)
-      : pool(num_blocks), prefixes(&pool), scheduler(options, &pool, &prefixes) {}
-
-  Sequence* add(int64_t prompt, int64_t max_answer = 100, bool needs_vision = false,
-                int32_t priority = 0) {
-    auto sequence = std::make_unique<TextSequence>();
-    sequence->priority = priority;
-    return add(std::move(sequence), prompt, max_answer, needs_vision);
-  }
-  Sequence* add_at(int32_t priority, int64_t prompt, int64_t max_answer = 100) {
-    return add(prompt, max_answer, false, priority);
-  }
-
-  /// A sequence that uses the prefix cache; its tokens are the letters of `text`, and `answer` is
-  /// what it will say.
-  Sequence* add_text(const std::string& text, const std::string& answer = "") {
-    auto sequence = std::make_unique<TextSequence>();
-    for (const char letter : text + answer) sequence->tokens.push_back(letter);
-    sequence->uses_cache = true;
-    return add(std::move(sequence), static_cast<int64_t>(text.size()), 100, false);
-  }
-
-  std::string plan() {
-    last_ = scheduler.plan();
-    return describe(last_);
-  }
-
-  /// Plans a step, computes it and samples; returns the plan.
-  std::string step() {
-    const std::string text = plan();
-    for (const StepItem& item : last_.items) {
-      scheduler.finish_item(item);
-      if (item.wants_logits) scheduler.append_token(item.sequence);
-    }
-    return text;
-  }
-
-  void finish_vision(Sequence* sequence) {
-    sequence->vision_end = 0;
-    scheduler.finish_vision(sequence);
-  }
-
-  BlockPool pool;
-  PrefixCache prefixes;
-  Scheduler scheduler;
-
- private:
-  struct TextSequence : Sequence {
-    BlockContent block_content(int64_t index) const override {
-      const std::span<const int32_t> all = tokens;
-      return {all.subspan(static_cast<size_t>(4 * index), 4), {}};
-    }
-    std::vector<int32_t> tokens;
-  };
-
-  Sequence* add(std::unique_ptr<TextSequence> owned, int64_t prompt, int64_t max_answer,
-                bool needs_vision) {
-    sequences_.push_back(std::move(owned));
-    Sequence* sequence = sequences_.back().get();
-    sequence->id = sequences_.size();
-    sequence->num_tokens = prompt;
-    sequence->max_cached = prompt + max_answer - 1;
-    sequence->vision_end = needs_vision ? prompt : 0;
-    scheduler.add(sequence);
-    return sequence;
-  }
-
-  static std::string name(const Sequence* sequence) {
-    return {static_cast<char>('a' + sequence->id - 1)};
-  }
-  static std::string describe(const StepPlan& plan) {
-    std::ostringstream text;
-    const char* separator = "";
-    const auto part = [&]() -> std::ostringstream& {
-      text << std::exchange(separator, ", ");
-      return text;
-    };
-    for (const Sequence* sequence : plan.preempted) part() << "-" << name(sequence);
-    for (const StepItem& item : plan.items) {
-      part() << name(item.sequence) << (item.is_decode ? " d" : " p") << item.first_token;
-      if (!item.is_decode) text << "+" << item.count;
-      if (item.wants_logits) text << "!";
-    }
-    if (plan.vision != nullptr) part() << name(plan.vision) << " v";
-    return text.str();
-  }
-
-  std::vector<std::unique_ptr<Sequence>> sequences_;
-  StepPlan last_;
-};
-
-SchedulerOptions options_of(int64_t max_sequences, int64_t prefill_chunk, int64_t max_step_tokens) {
-  return {max_sequences, prefill_chunk, max_step_tokens, 4};
-}
-
-void check_steps(Harness& harness, const std::vector<std::string>& expected) {
-  for (const std::string& step : expected) CHECK_EQ(harness.step(), step);
-}
-
-}  // namespace
+using namespace qvl::test;
 
 TEST(a_prompt_is_prefilled_in_chunks_and_then_decoded) {
   Harness harness(100, options_of(8, 4, 16));
@@ -250,40 +140,6 @@ TEST(the_oldest_is_never_preempted_and_everyone_ends) {
   CHECK_EQ(harness.pool.num_used(), 0);
 }
 
-TEST(the_oldest_of_the_highest_priority_is_never_preempted_and_everyone_ends) {
-  Harness harness(6, options_of(8, 5, 9));
-  const int32_t priorities[] = {0, -2, 3, 0, 3, 1};
-  std::vector<Sequence*> open;
-  int steps = 0;
-  for (int i = 0; i < 24 || !harness.scheduler.idle(); ++i) {
-    CHECK(++steps < 5000);
-    if (i < 24) {
-      open.push_back(harness.add(3 + i % 8, 21 - i % 8, i % 3 == 0, priorities[i % 6]));
-    }
-    const Sequence* first = nullptr;
-    for (const Sequence* sequence : harness.scheduler.running()) {
-      if (first == nullptr || sequence->priority > first->priority ||
-          (sequence->priority == first->priority && sequence->id < first->id)) {
-        first = sequence;
-      }
-    }
-    const StepPlan plan = harness.scheduler.plan();
-    CHECK(!plan.items.empty() || plan.vision != nullptr);
-    for (const Sequence* sequence : plan.preempted) CHECK(sequence != first);
-    if (plan.vision != nullptr) harness.finish_vision(plan.vision);
-    for (const StepItem& item : plan.items) {
-      harness.scheduler.finish_item(item);
-      if (!item.wants_logits) continue;
-      harness.scheduler.append_token(item.sequence);
-      if (item.sequence->num_tokens <= item.sequence->max_cached) continue;
-      harness.scheduler.remove(item.sequence);
-      std::erase(open, item.sequence);
-    }
-  }
-  CHECK(open.empty());
-  CHECK_EQ(harness.pool.num_used(), 0);
-}
-
 TEST(removing_works_in_every_phase) {
   Harness harness(100, options_of(3, 4, 16));
   Sequence* decoding = harness.add(2);
@@ -317,110 +173,6 @@ TEST(who_runs_alone_is_never_preempted) {
   const Sequence* a = harness.add(4, 37);  // all blocks
   harness.step();
   CHECK(!harness.scheduler.may_be_preempted(a));
-}
-
-TEST(waiting_sequences_are_admitted_by_priority_and_then_in_order_of_arrival) {
-  Harness harness(100, options_of(1, 64, 64));
-  std::vector<Sequence*> added{harness.add_at(0, 2)};  // runs, and goes on
-  CHECK_EQ(harness.step(), "a p0+2!");
-  for (const int32_t priority : {-3, 0, 7, 0, 7, -1000, 1000}) {
-    added.push_back(harness.add_at(priority, 2));
-  }
-  std::string order;
-  for (size_t ended = 0; ended < added.size(); ++ended) {
-    Sequence* running = harness.scheduler.running().front();
-    order += static_cast<char>('a' + running->id - 1);
-    harness.scheduler.remove(running);
-    harness.step();
-  }
-  CHECK_EQ(order, "ahdfcebg");
-}
-
-TEST(prompt_chunks_go_to_higher_priorities_first) {
-  Harness harness(100, options_of(8, 4, 16));
-  harness.add_at(0, 9);
-  CHECK_EQ(harness.step(), "a p0+4");
-  harness.add_at(5, 6);
-  harness.add_at(5, 3);
-  harness.add_at(6, 1);
-  check_steps(harness, {"d p0+1!, b p0+3", "d d1!, b p3+3!, c p0+1",
-                        "d d2!, b d6!, c p1+2!, a p4+2", "d d3!, b d7!, c d3!, a p6+3!"});
-}
-
-TEST(encodings_go_by_priority_but_one_that_has_begun_goes_on) {
-  Harness harness(100, options_of(8, 64, 64));
-  Sequence* a = harness.add(4, 100, true, 0);
-  Sequence* b = harness.add(4, 100, true, 0);
-  CHECK_EQ(harness.step(), "a v");
-  Sequence* c = harness.add(4, 100, true, 1);
-  check_steps(harness, {"a v", "a v"});
-  harness.finish_vision(a);
-  CHECK_EQ(harness.step(), "a p0+4!, c v");
-  harness.scheduler.remove(c);  // in the middle of its encoding
-  CHECK_EQ(harness.step(), "a d4!, b v");
-  harness.finish_vision(b);
-  CHECK_EQ(harness.step(), "a d5!, b p0+4!");
-}
-
-TEST(a_preempted_encoding_gives_way_to_others) {
-  Harness harness(5, options_of(8, 64, 64));
-  Sequence* a = harness.add(11, 10);  // 3 blocks
-  harness.add(4, 2, true, -1);        // 1 block, and 1 for a to grow
-  check_steps(harness, {"a p0+11!, b v", "a d11!, b v", "a d12!, b v", "a d13!, b v", "a d14!, b v",
-                        "a d15!, b v", "-b, a d16!"});
-  harness.scheduler.remove(a);
-  harness.add(4, 2, true, 1);
-  CHECK_EQ(harness.step(), "c v");
-}
-
-TEST(nobody_is_preempted_for_a_higher_priority_that_waits_and_nobody_passes_it) {
-  Harness harness(4, options_of(8, 64, 64));
-  Sequence* a = harness.add_at(0, 8, 2);  // 2 blocks, 3 at its longest
-  CHECK_EQ(harness.step(), "a p0+8!");
-  harness.add_at(0, 1, 2);   // would fit
-  harness.add_at(9, 12, 2);  // does not
-  check_steps(harness, {"a d8!", "a d9!"});
-  CHECK_EQ(harness.scheduler.num_waiting(), 2);
-  harness.scheduler.remove(a);
-  CHECK_EQ(harness.step(), "c p0+12!");
-}
-
-TEST(the_last_admitted_of_the_lowest_priority_gives_way) {
-  struct Case {
-    std::vector<int32_t> priorities;  // of four sequences that grow together
-    std::string expected;             // who is preempted, one after another
-  };
-  const Case cases[] = {{{0, 0, 0, 0}, "-d-c"},   {{0, 1, 0, 1}, "-c-a"},
-                        {{3, 2, 1, 0}, "-d-c"},   {{0, 1, 2, 3}, "-a-b"},
-                        {{5, -1, 5, -1}, "-d-b"}, {{-1, -1, -1, 0}, "-c-b"}};
-  for (const Case& one : cases) {
-    // Each has one of 7 blocks at first; three find a second one, and two of them a third.
-    Harness harness(7, options_of(4, 64, 64));
-    for (const int32_t priority : one.priorities) harness.add_at(priority, 1, 14);
-    std::string preempted;
-    for (int i = 0; i < 10; ++i) {
-      const std::string step = harness.step();
-      if (step.starts_with('-')) preempted += step.substr(0, 2);
-    }
-    CHECK_EQ(preempted, one.expected);
-    CHECK_EQ(harness.scheduler.num_running(), 2);
-  }
-}
-
-TEST(a_preempted_sequence_goes_to_the_front_of_its_priority) {
-  Harness harness(4, options_of(2, 64, 64));
-  Sequence* a = harness.add_at(1, 4, 13);
-  Sequence* b = harness.add_at(0, 4, 13);
-  check_steps(harness, {"a p0+4!, b p0+4!", "a d4!, b d4!", "a d5!, b d5!", "a d6!, b d6!"});
-  harness.add_at(0, 1, 2);
-  Sequence* d = harness.add_at(1, 13, 2);  // before b: nothing is left to b beside it
-  check_steps(harness, {"a d7!, b d7!", "-b, a d8!"});
-  harness.scheduler.remove(a);
-  CHECK_EQ(harness.step(), "d p0+13!");
-  harness.scheduler.remove(d);
-  CHECK_EQ(harness.step(), "b p0+9!");  // beside it, c finds no room
-  harness.scheduler.remove(b);
-  CHECK_EQ(harness.step(), "c p0+1!");
 }
 
 TEST(says_what_can_never_fit) {
