@@ -215,7 +215,7 @@ function countMedia(messages: readonly ChatMessage[]): number {
 }
 
 /** So that a list that is reused by its owner does not change the history. */
-function copyOf(content: ChatContent): ChatContent {
+function copyOf<Content extends ChatMessage['content']>(content: Content): Content | ContentPart[] {
   return Array.isArray(content)
     ? (content as readonly ContentPart[]).map((part) => ({ ...part }))
     : content

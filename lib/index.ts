@@ -55,6 +55,7 @@ export type {
   ImageUrlPart,
   RawPrompt,
   TextPart,
+  ToolCall,
   VideoUrlPart,
 } from './chat/messages.js'
 export type { VideoPart } from './chat/video-part.js'

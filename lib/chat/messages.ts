@@ -16,6 +16,7 @@ import {
   pixelOptions,
   type SnakeCasePixelOptions,
 } from './pixel-options.js'
+import { joinToolTurns, readToolCalls, type ReadMessage } from './tool-turns.js'
 import { normalizeVideo, samplingKeys, type VideoPart } from './video-part.js'
 
 /** A piece of text. `input_text` is the spelling of OpenAI's Responses API. */
@@ -62,11 +63,22 @@ export type ContentPart = TextPart | ImagePart | ImageUrlPart | VideoPart | Vide
 /** One turn of a conversation. Any role is allowed; the template decides what it means. */
 export interface ChatMessage {
   role: string
-  content: string | readonly ContentPart[]
-  /** Of `role: 'tool'`: accepted, and left out of the prompt, in which the template has no place for it. */
+  /** `null` only beside `tool_calls`. */
+  content: string | readonly ContentPart[] | null
+  /** Of an assistant: what it called. The results follow as messages with `role: 'tool'`. */
+  tool_calls?: readonly ToolCall[]
+  /** Of `role: 'tool'`: the call whose result this is. Without calls in the history it has no effect. */
   tool_call_id?: string
   /** As OpenAI's answers carry it, so that one can be put into the history as it came. */
   refusal?: null
+}
+
+/** A call of a function, as OpenAI's answers have it. */
+export interface ToolCall {
+  id: string
+  type: 'function'
+  /** `arguments` is JSON as text. */
+  function: { name: string; arguments: string }
 }
 
 /** A prompt without roles, for checkpoints that were not taught a chat format. */
@@ -91,6 +103,8 @@ export type MediaPart =
 export interface NormalizedMessages {
   messages: TemplateMessage[]
   media: MediaPart[]
+  /** The last turn is an assistant's that waits to be continued, behind the result of a tool. */
+  continues: boolean
 }
 
 /**
@@ -108,13 +122,7 @@ export function normalizeMessages(messages: unknown): NormalizedMessages {
   if (messages.length === 0) {
     throw invalid('messages', 'messages is empty. Give at least one { role, content }.')
   }
-  const media: MediaPart[] = []
-  return {
-    messages: messages.map((message, index) =>
-      normalizeMessage(message, `messages[${index}]`, media),
-    ),
-    media,
-  }
+  return joinToolTurns(messages.map((message, index) => readMessage(message, `messages[${index}]`)))
 }
 
 /** A raw prompt's text, with markers where the media stand, and the media in order of appearance. */
@@ -153,21 +161,25 @@ function marker(kind: 'image' | 'video'): string {
   return `<|vision_start|><|${kind}_pad|><|vision_end|>`
 }
 
-function normalizeMessage(given: unknown, path: string, media: MediaPart[]): TemplateMessage {
+function readMessage(given: unknown, path: string): ReadMessage {
   if (!isRecord(given)) {
     throw invalid(path, `${path} must be an object { role, content }, not ${nameOf(given)}.`)
   }
   const message = withoutEmptyAnswerKeys(given)
-  refuseToolCalls(message, path)
-  refuseUnknownKeys(message, message['role'] === 'tool' ? toolMessageKeys : messageKeys, path)
-  const { role, content } = message
+  const { role } = message
+  refuseOtherCalls(message, path)
+  refuseUnknownKeys(message, keysOf(role), path)
   if (typeof role !== 'string' || role === '') {
     throw invalid(
       `${path}.role`,
       `${path}.role must be a string such as 'system', 'user' or 'assistant', not ${nameOf(role)}.`,
     )
   }
-  if (typeof content === 'string') return { role, content }
+  const calls = readToolCalls(message['tool_calls'], `${path}.tool_calls`)
+  const content = message['content'] ?? (calls.length > 0 ? '' : message['content'])
+  const media: MediaPart[] = []
+  const rest = { role, path, media, calls, resultOf: message['tool_call_id'] }
+  if (typeof content === 'string') return { ...rest, content }
   if (!Array.isArray(content)) {
     throw invalid(
       `${path}.content`,
@@ -175,7 +187,7 @@ function normalizeMessage(given: unknown, path: string, media: MediaPart[]): Tem
     )
   }
   return {
-    role,
+    ...rest,
     content: content.map((part, index) => normalizePart(part, `${path}.content[${index}]`, media)),
   }
 }
@@ -188,14 +200,20 @@ function withoutEmptyAnswerKeys(message: Record<string, unknown>): Record<string
   )
 }
 
-/** Tools are not offered yet, so a history with calls cannot be told to the model as they were made. */
-function refuseToolCalls(message: Record<string, unknown>, path: string): void {
-  for (const key of toolCallKeys) {
+function keysOf(role: unknown): readonly string[] {
+  if (role === 'tool') return [...messageKeys, 'tool_call_id']
+  return role === 'assistant' ? [...messageKeys, 'tool_calls'] : messageKeys
+}
+
+/** Other spellings of calls, some of them without the ids that results need. */
+function refuseOtherCalls(message: Record<string, unknown>, path: string): void {
+  for (const key of otherCallKeys) {
     if (message[key] === undefined) continue
     throw invalid(
       `${path}.${key}`,
-      `${path}.${key}: tool calls are not supported yet, and Qwen2-VL's chat template has no place for ` +
-        'them. Write what the model said as content, and the result as a message of its own.',
+      `${path}.${key} is not known. Write calls as tool_calls: ` +
+        "[{ id, type: 'function', function: { name, arguments } }].",
+      'tool_calls',
     )
   }
 }
@@ -336,9 +354,11 @@ const partTypes = [
   ...['input_text', 'input_image', 'file'],
 ] as const
 const messageKeys = ['role', 'content'] as const
-const toolMessageKeys = [...messageKeys, 'tool_call_id'] as const
-const toolCallKeys = ['tool_calls', 'toolCalls', 'function_call', 'functionCall'] as const
-const answerKeys: readonly string[] = ['refusal', 'annotations', 'audio', ...toolCallKeys]
+const otherCallKeys = ['toolCalls', 'function_call', 'functionCall'] as const
+const answerKeys: readonly string[] = [
+  ...['refusal', 'annotations', 'audio', 'tool_calls'],
+  ...otherCallKeys,
+]
 const textKeys = ['type', 'text'] as const
 const imageKeys = ['type', 'image', 'image_url', 'detail', ...pixelKeys] as const
 const imageUrlKeys = ['url', 'detail', ...pixelKeys] as const

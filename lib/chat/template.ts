@@ -9,6 +9,8 @@ export interface RenderOptions {
   addGenerationPrompt?: boolean
   /** Write `Picture 1: `, `Video 1: ` before images and videos. Default: false. */
   addVisionId?: boolean
+  /** Leave the last turn open for the model to continue, instead of beginning another. Default: false. */
+  continueLastTurn?: boolean
 }
 
 /** A compiled Jinja template, rendered as the reference does: `trim_blocks` and `lstrip_blocks` on. */
@@ -73,12 +75,12 @@ export class ChatTemplate {
         { path: 'messages' },
       )
     }
-    const { addGenerationPrompt = true, addVisionId = false } = options
+    const { addGenerationPrompt = true, addVisionId = false, continueLastTurn = false } = options
     let prompt: unknown
     try {
       prompt = this.#template.render({
         messages,
-        add_generation_prompt: addGenerationPrompt,
+        add_generation_prompt: addGenerationPrompt && !continueLastTurn,
         add_vision_id: addVisionId,
       })
     } catch (error) {
@@ -88,8 +90,19 @@ export class ChatTemplate {
       )
     }
     if (typeof prompt !== 'string' || prompt === '') throw emptyPrompt()
-    return prompt
+    return continueLastTurn ? withoutTurnEnd(prompt) : prompt
   }
+}
+
+function withoutTurnEnd(prompt: string): string {
+  const end = '<|im_end|>\n'
+  if (prompt.endsWith(end)) return prompt.slice(0, -end.length)
+  throw new InvalidArgumentError(
+    'The conversation ends in the result of a tool, so that its last turn must be left open, and the chat ' +
+      'template does not end a turn with <|im_end|> and a newline. Use the template of Qwen2-VL-Instruct, ' +
+      'or write the calls and results as plain messages.',
+    { path: 'messages' },
+  )
 }
 
 /** The base models' template takes a flat list of parts, and makes nothing of messages with roles. */

@@ -10,6 +10,7 @@ import type {
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Abort } from './abort.js'
 import { Answer } from './answer.js'
+import { withoutLeadingColon } from './continued.js'
 import { FoundBoxes } from './found-boxes.js'
 import { toTokenLogprob, type TokenLogprob } from './logprobs.js'
 import type { EffectiveOptions } from './options.js'
@@ -138,8 +139,9 @@ class ChoiceCollector {
     const { tokenizer, stopIds, options, prompt } = context
     this.#context = context
     this.#index = index
-    const grounding = new GroundingReader(tokenizer)
-    this.#answer = new Answer(tokenizer.createDecoder(), stopIds, options.stop, grounding)
+    const decoders = prompt.continues ? withoutLeadingColon(tokenizer) : tokenizer
+    const grounding = new GroundingReader(decoders)
+    this.#answer = new Answer(decoders.createDecoder(), stopIds, options.stop, grounding)
     this.#found = new FoundBoxes(prompt.pictureSize)
   }
 

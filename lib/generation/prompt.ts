@@ -66,6 +66,8 @@ export interface Prompt {
   /** The same, with their sizes. */
   media: PreparedItem[]
   counts: PromptCounts
+  /** It ends inside an assistant's turn, behind the result of a tool. */
+  continues: boolean
   /** Of the images, in order of appearance. */
   images: ImageInfo[]
   /** Of the videos, in order of appearance. */
@@ -80,7 +82,7 @@ export async function preparePrompt(
   request: PromptRequest,
   abort: Abort,
 ): Promise<Prompt> {
-  const { text, media } = readPrompt(context, request)
+  const { text, media, continues } = readPrompt(context, request)
   const prepare = mediaWork(prepareImage, prepareVideo)
   const known = context.memory?.items
   const items = await abort.race(workOnMedia(context, media, abort, prepare, known))
@@ -92,6 +94,7 @@ export async function preparePrompt(
     media: items,
     items: items.map(({ native }) => native),
     counts: count(tokenIds.length, items),
+    continues,
     ...infosOf(items),
     pictureSize: commonSize(items.map(({ info }) => info)),
   }
@@ -132,24 +135,29 @@ export async function measurePrompt(
   return { counts: count(tokenIds.length, items), items, ...infosOf(items) }
 }
 
-function readPrompt(
-  { template }: PromptContext,
-  request: PromptRequest,
-): { text: string; media: MediaPart[] } {
-  return request.prompt === undefined
-    ? renderMessages(template, request)
-    : normalizePrompt(request.prompt)
+/** A prompt's text, the media it speaks of, and whether it ends inside an assistant's turn. */
+interface PromptText {
+  text: string
+  media: MediaPart[]
+  continues: boolean
 }
 
-/** The text of a conversation, and the media it speaks of. */
+function readPrompt({ template }: PromptContext, request: PromptRequest): PromptText {
+  return request.prompt === undefined
+    ? renderMessages(template, request)
+    : { ...normalizePrompt(request.prompt), continues: false }
+}
+
+/** The prompt of a conversation. */
 export function renderMessages(
   ofCheckpoint: ChatTemplate,
   { messages, chatTemplate, addVisionId = false, addGenerationPrompt = true }: PromptRequest,
-): { text: string; media: MediaPart[] } {
+): PromptText {
   const normal = normalizeMessages(messages)
   const template = chatTemplate === undefined ? ofCheckpoint : ChatTemplate.compile(chatTemplate)
-  const text = template.render(normal.messages, { addVisionId, addGenerationPrompt })
-  return { text, media: normal.media }
+  const continues = normal.continues && addGenerationPrompt
+  const options = { addVisionId, addGenerationPrompt, continueLastTurn: continues }
+  return { text: template.render(normal.messages, options), media: normal.media, continues }
 }
 
 type MediaWork<Item> = (

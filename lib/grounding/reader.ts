@@ -8,6 +8,14 @@ interface Stretch {
   isSpecial: boolean
 }
 
+/** What it needs of a tokenizer. */
+interface MarkedDecoding extends Pick<Tokenizer, 'isSpecial'> {
+  createDecoder(options: { skipSpecialTokens: false }): {
+    push(id: number): string
+    flush(): string
+  }
+}
+
 /**
  * Follows an answer with its special tokens kept. It is told how much of the text without them has been
  * shown, and gives a box once all text before its end is out: what a stop string may yet cut off is held.
@@ -22,7 +30,7 @@ export class GroundingReader {
   readonly #waiting: { item: NormalizedGrounding; visible: number }[] = []
   #numFound = 0
 
-  constructor(tokenizer: Pick<Tokenizer, 'createDecoder' | 'isSpecial'>) {
+  constructor(tokenizer: MarkedDecoding) {
     this.#isSpecial = (id) => tokenizer.isSpecial(id)
     this.#decoder = tokenizer.createDecoder({ skipSpecialTokens: false })
   }

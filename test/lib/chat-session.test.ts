@@ -43,7 +43,7 @@ describe('a chat', () => {
       sampleOf('multi-turn-turn3'),
     ]
     for (const [turn, sample] of recorded.entries()) {
-      const { tokenIds, usage } = await chat.send(messages[2 * turn]!.content)
+      const { tokenIds, usage } = await chat.send(messages[2 * turn]!.content!)
       expect(tokenIds).toEqual(sample.reference.token_ids)
       expect(usage.promptTokens).toBe(sample.prompt_token_ids.length)
       if (turn > 0) expect(usage.cachedTokens).toBeGreaterThanOrEqual(32)

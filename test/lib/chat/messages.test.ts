@@ -9,8 +9,9 @@ import { InvalidArgumentError } from '../../../lib/errors.js'
 
 const pixels = { data: new Uint8Array(12), width: 2, height: 2, channels: 3 as const }
 
-function user(...content: unknown[]): NormalizedMessages {
-  return normalizeMessages([{ role: 'user', content }])
+function user(...content: unknown[]): Omit<NormalizedMessages, 'continues'> {
+  const { messages, media } = normalizeMessages([{ role: 'user', content }])
+  return { messages, media }
 }
 
 function failure(messages: unknown): InvalidArgumentError {
@@ -62,6 +63,7 @@ describe('messages', () => {
         { kind: 'video', video: ['0.png', pixels], options: {}, path: path(2) },
         { kind: 'image', image: pixels, options: {}, path: path(3) },
       ],
+      continues: false,
     })
   })
 
@@ -70,7 +72,7 @@ describe('messages', () => {
       { role: 'tool', content: '' },
       { role: 'user', content: [{ type: 'text', text: '' }] },
     ]
-    expect(normalizeMessages(messages)).toEqual({ messages, media: [] })
+    expect(normalizeMessages(messages)).toEqual({ messages, media: [], continues: false })
   })
 
   it('pass on every kind of image as it is', () => {
@@ -222,12 +224,11 @@ describe('histories with tools', () => {
     ])
   })
 
-  it.each(['tool_calls', 'toolCalls', 'function_call', 'functionCall'])('refuse %s', (key) => {
+  it.each(['toolCalls', 'function_call', 'functionCall'])('refuse %s', (key) => {
     const error = failure([{ role: 'assistant', content: null, [key]: [{ id: 'call-1' }] }])
     expect(error.path).toBe(`messages[0].${key}`)
-    expect(error.message).toMatch(
-      /tool calls are not supported yet.*Write what the model said as content/,
-    )
+    expect(error.message).toMatch(/is not known\. Write calls as tool_calls: \[\{ id, type/)
+    expect(error.suggestion).toBe('tool_calls')
   })
 
   it('may hold an answer as OpenAI gives it', () => {
@@ -239,7 +240,10 @@ describe('histories with tools', () => {
     expect(failure([{ ...answer, refusal: 'No.' }]).path).toBe('messages[0].refusal')
   })
 
-  it('refuse the id of a call elsewhere', () => {
+  it('refuse calls and their ids elsewhere', () => {
+    expect(failure([{ role: 'user', content: '', tool_calls: [{}] }]).path).toBe(
+      'messages[0].tool_calls',
+    )
     expect(failure([{ role: 'user', content: '', tool_call_id: 'a' }]).path).toBe(
       'messages[0].tool_call_id',
     )

@@ -97,7 +97,7 @@ describe('applyChatTemplate', () => {
       const blind = messages.map((message) => ({
         ...message,
         content:
-          typeof message.content === 'string'
+          typeof message.content === 'string' || message.content === null
             ? message.content
             : message.content.map((part): ContentPart => {
                 if (part.type === 'image') return { type: 'image', image: 'no-such.png' }

@@ -68,7 +68,7 @@ export function countsOf({ prompt_token_ids, image_grid_thw, video_grid_thw }: S
 
 /** Paths in the file are relative to it. */
 function withPaths(message: ChatMessage): ChatMessage {
-  if (typeof message.content === 'string') return message
+  if (typeof message.content === 'string' || message.content === null) return message
   const absolute = (path: unknown) => join(tinyFolder, path as string)
   const content = message.content.map((part): ContentPart => {
     if (part.type === 'image') return { ...part, image: absolute(part.image) }
