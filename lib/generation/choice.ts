@@ -27,9 +27,9 @@ export interface ChoiceContext {
   pace: Pace
   prompt: Prompt
   options: EffectiveOptions
-  /** Whether blocks and visual tokens that are known may be taken, and new ones be kept. */
   /** Higher runs first. */
   priority: number
+  /** Whether blocks and visual tokens that are known may be taken, and new ones be kept. */
   useCache: boolean
   abort: Abort
   /** An abort ends the answer with what is there, rather than with its reason. */
@@ -103,8 +103,8 @@ function toNativeRequest(
     },
     stopIds,
     maxTokens,
-    useCache,
     priority,
+    useCache,
     logProbabilities: logprobs,
     topLogits: topLogprobs,
   }
