@@ -41,7 +41,7 @@ export class InvalidArgumentError extends Qwen2VLError {
     options: Qwen2VLErrorOptions & { path?: string; suggestion?: string } = {},
   ) {
     super('ERR_INVALID_ARGUMENT', message, options)
-    this.path = options.path
+    this.path = options.path ?? stringDetail(options.details, 'path')
     this.suggestion = options.suggestion
   }
 }
@@ -91,18 +91,43 @@ export class ImageError extends Qwen2VLError {
 
   constructor(code: string, message: string, options: Qwen2VLErrorOptions = {}) {
     super(code, message, options)
-    const index = options.details?.['index']
-    this.index = typeof index === 'number' ? index : undefined
+    this.index = numberDetail(options.details, 'index')
   }
 }
 
 /** A video that cannot be used (`ERR_VIDEO_*`). */
 export class VideoError extends Qwen2VLError {}
 
-/** Prompt and answer do not fit into the context. `details`: `promptTokens`, `imageTokens`, `limit`. */
+/** An address that was not fetched, or gave nothing usable (`ERR_FETCH_*`). */
+export class FetchError extends Qwen2VLError {
+  /** Scheme, host and path of the address at fault; credentials and query are left out. */
+  readonly url: string | undefined
+  /** The HTTP status, where there was an answer. */
+  readonly status: number | undefined
+  /** Which image or video of the request, counted from 0 in order of appearance. */
+  readonly index: number | undefined
+
+  constructor(code: `ERR_FETCH_${string}`, message: string, options: Qwen2VLErrorOptions = {}) {
+    super(code, message, options)
+    this.url = stringDetail(options.details, 'url')
+    this.status = numberDetail(options.details, 'status')
+    this.index = numberDetail(options.details, 'index')
+  }
+}
+
+/** Prompt and answer do not fit into the context. */
 export class ContextLengthError extends Qwen2VLError {
+  /** All tokens of the prompt, and those of them that stand for images and videos. */
+  readonly promptTokens: number | undefined
+  readonly imageTokens: number | undefined
+  /** The most tokens of prompt and answer together. */
+  readonly limit: number | undefined
+
   constructor(message: string, options?: Qwen2VLErrorOptions) {
     super('ERR_CONTEXT_LENGTH', message, options)
+    this.promptTokens = numberDetail(options?.details, 'promptTokens')
+    this.imageTokens = numberDetail(options?.details, 'imageTokens')
+    this.limit = numberDetail(options?.details, 'limit')
   }
 }
 
@@ -115,8 +140,30 @@ export class OutOfMemoryError extends Qwen2VLError {
 
 /** More requests are waiting than `maxQueue` allows. */
 export class QueueFullError extends Qwen2VLError {
+  /** How many are running or waiting. */
+  readonly queued: number | undefined
+  /** About when a place will be free, judged by the requests before; undefined where none has ended. */
+  readonly retryAfterMs: number | undefined
+
   constructor(message: string, options?: Qwen2VLErrorOptions) {
     super('ERR_QUEUE_FULL', message, options)
+    this.queued = numberDetail(options?.details, 'queued')
+    this.retryAfterMs = numberDetail(options?.details, 'retryAfterMs')
+  }
+}
+
+/** The answer was not there after `timeoutMs`. */
+export class TimeoutError extends Qwen2VLError {
+  readonly timeoutMs: number
+
+  constructor(timeoutMs: number) {
+    super(
+      'ERR_TIMEOUT',
+      `The answer was not complete after ${timeoutMs} ms. Raise timeoutMs, lower maxTokens, or set ` +
+        `onAbort: 'return' to get the part that is there.`,
+      { details: { timeoutMs } },
+    )
+    this.timeoutMs = timeoutMs
   }
 }
 
@@ -161,6 +208,11 @@ export function fromNativeError(error: unknown): unknown {
     default:
       return new BackendError(code, message, options)
   }
+}
+
+function numberDetail(details: ErrorDetails | undefined, key: string): number | undefined {
+  const value = details?.[key]
+  return typeof value === 'number' ? value : undefined
 }
 
 function stringDetail(details: ErrorDetails | undefined, key: string): string | undefined {

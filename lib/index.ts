@@ -1,38 +1,84 @@
 /** Run Qwen2-VL checkpoints in Node.js. Start with {@link loadModel}. */
 export { loadModel, type LoadModelOptions, type LoadProgress } from './load-model.js'
-export type { Model, ModelInfo, ModelMetrics } from './model.js'
-export type { EffectiveOptions, GenerateRequest } from './generation/options.js'
+export type { MemoryEstimate } from './generation/estimate.js'
+export type { ChatTemplateOptions, Model, ModelInfo, ModelMetrics } from './model.js'
+export type { BatchOptions } from './generation/batch.js'
+export type { TokenLogprob, TopLogprob } from './generation/logprobs.js'
 export type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionLogprobs,
+  ChatCompletionTopLogprob,
+  ChatCompletionUsage,
+} from './generation/openai.js'
+export type { EffectiveOptions, GenerateRequest, PromptInput } from './generation/options.js'
+export type { Chat, ChatContent, ChatJson, ChatOptions, TurnOptions } from './chat-session.js'
+export {
+  annotate,
+  type AnnotateOptions,
+  type AnnotateSource,
+  type Annotation,
+} from './grounding/annotate.js'
+export {
+  scaleTo,
+  type Box,
+  type Grounding,
+  type NormalizedGrounding,
+  type PictureSize,
+  type Point,
+  type Quad,
+} from './grounding/geometry.js'
+export {
+  parseBoxes,
+  parseGrounding,
+  type ParseBoxesOptions,
+  type ParsedGrounding,
+} from './grounding/parse.js'
+export type {
+  Choice,
   FinishReason,
   GenerateResult,
   GenerationEvent,
+  ImageResult,
   Timings,
   TokenCount,
   Usage,
 } from './generation/result.js'
+export type { GridThw, ProcessedPrompt, Processor } from './generation/processor.js'
+export type { PrepareImageOptions } from './generation/prepare-image.js'
 export type { GenerationStream } from './generation/stream.js'
 export type {
   ChatMessage,
   ContentPart,
   ImagePart,
+  FilePart,
   ImageUrlPart,
+  RawPrompt,
   TextPart,
-  VideoPart,
+  ToolCall,
+  VideoUrlPart,
 } from './chat/messages.js'
+export type { VideoPart } from './chat/video-part.js'
 export type { ImageInfo, PixelOptions } from './processor/image.js'
+export type { VideoProfile } from './processor/sampling.js'
+export type { PreparedImage } from './processor/prepared-image.js'
 export type { ImageSource, RawPixels } from './processor/source.js'
+export type { VideoFrame, VideoInfo, VideoOptions, VideoSource } from './processor/video.js'
+export type { VideoFileSource } from './processor/video-source.js'
 export type { DecodeOptions, EncodeOptions, Tokenizer } from './tokenizer/tokenizer.js'
 export {
   BackendError,
   CheckpointError,
   ContextLengthError,
   DisposedError,
+  FetchError,
   ImageError,
   InvalidArgumentError,
   ModelNotFoundError,
   OutOfMemoryError,
   Qwen2VLError,
   QueueFullError,
+  TimeoutError,
   UnsupportedModelError,
   VideoError,
   type ErrorDetails,

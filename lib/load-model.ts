@@ -21,6 +21,8 @@ import {
   type NativeModel,
 } from './native.js'
 import { packageRoot } from './package-root.js'
+import { isHostPattern } from './processor/hosts.js'
+import { toMediaOptions, type MediaOptions } from './processor/media-options.js'
 import { Tokenizer } from './tokenizer/tokenizer.js'
 
 /** How far a load has come. */
@@ -31,6 +33,11 @@ export interface LoadProgress {
   loadedBytes: number
   totalBytes: number
 }
+
+const pixelArea = z
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1)
 
 const optionsSchema = z.strictObject({
   /**
@@ -69,8 +76,72 @@ const optionsSchema = z.strictObject({
     .optional(),
   /** Prompt tokens of one step: more are faster, fewer let concurrent answers flow. Default: 256. */
   prefillChunk: z.int().min(1).max(4096).optional(),
+  /**
+   * Bytes of visual tokens that are kept, so that an image that comes again is not encoded again. The least
+   * recently used ones go. Default: 256 MiB. 0 = keep none but those of model.prepareImage().
+   */
+  imageCacheBytes: z.int().min(0).optional(),
   /** Threads that compute. Default: the physical cores this process may use. */
   threads: z.int().min(1).max(1024).optional(),
+  /** Smallest area of an image in pixels, in place of the checkpoint's; an image's own wins. */
+  minPixels: pixelArea.optional(),
+  /** Largest area of an image in pixels, in place of the checkpoint's; an image's own wins. */
+  maxPixels: pixelArea.optional(),
+  /** Largest encoded image in bytes. Default: 64 MiB. */
+  maxImageBytes: z
+    .int()
+    .min(1)
+    .max(2 ** 32 - 1)
+    .optional(),
+  /** Most pixels of an image, looked at before it is decoded. Default: 268,435,456. */
+  maxImagePixels: z
+    .int()
+    .min(1)
+    .max(1 << 30)
+    .optional(),
+  /** Whether `http:` and `https:` addresses are fetched. Default: true. */
+  allowUrls: z.boolean().optional(),
+  /** Whether paths and `file:` URLs are read. Default: true. */
+  allowFiles: z.boolean().optional(),
+  /** Hosts that may be asked, such as `images.example.com` or `*.example.com`. Default: every public one. */
+  allowedHosts: z
+    .array(
+      z.string().refine(isHostPattern, "must be hosts like 'a.example.com' or '*.example.com'"),
+    )
+    .optional(),
+  /** Whether addresses of private networks and of this machine may be asked. Default: false. */
+  allowPrivateHosts: z.boolean().optional(),
+  /** Time for one fetch, redirects included. Default: 10 s for an image, 60 s for a video. */
+  fetchTimeoutMs: z
+    .int()
+    .min(1)
+    .max(2 ** 31 - 1)
+    .optional(),
+  /**
+   * What becomes of the transparency of RGBA images: `composite` puts white behind (qwen-vl-utils
+   * since 0.0.10), `drop` shows the colours as stored (0.0.8). Default: `composite`.
+   */
+  alpha: z.enum(['composite', 'drop']).optional(),
+  /** `apply` turns photos as their EXIF orientation says. Default: `ignore`, as the reference. */
+  exif: z.enum(['ignore', 'apply']).optional(),
+  /** Largest video file in bytes. Default: 2 GiB. */
+  maxVideoBytes: z.int().min(1).optional(),
+  /**
+   * The ffmpeg that decodes video files. Default: the environment variable QWEN2_VL_FFMPEG, the search
+   * path, or the package `ffmpeg-static` or `@ffmpeg-installer/ffmpeg` where one is installed.
+   */
+  ffmpegPath: z.string().min(1).optional(),
+  /** The longest wait for ffmpeg's next output. Default: 60 s. */
+  videoTimeoutMs: z
+    .int()
+    .min(1)
+    .max(2 ** 31 - 1)
+    .optional(),
+  /**
+   * Which published rules choose and size the frames of video files. Default: `utils-0.0.8`, which
+   * belongs to Qwen2-VL; `utils-later` spends up to five times as many tokens on long videos.
+   */
+  videoProfile: z.enum(['utils-0.0.8', 'utils-later']).optional(),
   /** Aborts the load: it rejects with `signal.reason`. */
   signal: z.instanceof(AbortSignal).optional(),
   /** Called about twenty times a second. */
@@ -89,10 +160,10 @@ export type LoadModelOptions = Omit<CheckedOptions, 'device'> & {
 }
 
 const unsupported = Object.fromEntries(
-  [
-    ...['quantization', 'imageCacheBytes', 'weights', 'cacheDir', 'revision', 'token', 'offline'],
-    ...['allowUrls', 'allowFiles', 'allowedHosts', 'maxImageBytes', 'maxImagePixels'],
-  ].map((name) => [name, 'This version does not support it; leave it out.']),
+  ['quantization', 'weights', 'cacheDir', 'revision', 'token', 'offline'].map((name) => [
+    name,
+    'This version does not support it; leave it out.',
+  ]),
 )
 
 /**
@@ -176,6 +247,7 @@ async function load(folder: string, options: CheckedOptions, abort: Abort): Prom
   }
   report({ phase: 'files', loadedBytes: 0, totalBytes: 0 })
   const checkpoint = await abort.race(openCheckpoint(folder))
+  const media = mediaOptions(options, checkpoint)
   const binding = nativeBinding()
   const availableBytes = binding.cpuInfo().availableMemoryBytes
   const plan = await abort.race(planMemory(checkpoint, options, availableBytes))
@@ -197,6 +269,7 @@ async function load(folder: string, options: CheckedOptions, abort: Abort): Prom
       checkpoint,
       tokenizer,
       plan,
+      media,
       dtype: dtype ?? checkpoint.config.dtype ?? 'auto',
       deviceReason: deviceReason(options),
     })
@@ -209,6 +282,20 @@ async function load(folder: string, options: CheckedOptions, abort: Abort): Prom
     )
     throw error
   }
+}
+
+/** The rules for images and videos; the limits must make sense together with the checkpoint's. */
+function mediaOptions(options: CheckedOptions, { preprocessor }: Checkpoint): MediaOptions {
+  const { minPixels = preprocessor.minPixels, maxPixels = preprocessor.maxPixels } = options
+  if (minPixels > maxPixels) {
+    const path = options.minPixels === undefined ? 'maxPixels' : 'minPixels'
+    throw new InvalidArgumentError(
+      `loadModel() options: minPixels, ${minPixels}, is more than maxPixels, ${maxPixels}. What is ` +
+        "not given is the checkpoint's.",
+      { path },
+    )
+  }
+  return toMediaOptions(options)
 }
 
 /** Why the device is what it is: `auto` falls back and says so. */
@@ -237,6 +324,7 @@ function loadWeights(
       maxSequences: plan.maxConcurrency,
       maxQueue: options.maxQueue ?? 1024,
       prefillChunk: options.prefillChunk ?? 256,
+      imageCacheBytes: options.imageCacheBytes ?? 2 ** 28,
     },
     onProgress,
   )

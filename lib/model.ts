@@ -1,17 +1,34 @@
 /** A loaded model: the interface that callers hold, and the one that runs in this process. */
-import { availableParallelism } from 'node:os'
+import { basename } from 'node:path'
+import type { ChatMessage } from './chat/messages.js'
 import { ChatTemplate } from './chat/template.js'
+import { createChat, type Chat, type ChatOptions, type Turn } from './chat-session.js'
 import type { Checkpoint } from './checkpoint/checkpoint.js'
 import { DisposedError } from './errors.js'
+import { estimateRequest, type MemoryEstimate } from './generation/estimate.js'
 import { Abort } from './generation/abort.js'
+import { runBatch, type BatchOptions } from './generation/batch.js'
 import { runGeneration, type GenerationContext } from './generation/generate.js'
-import { Limiter } from './generation/limiter.js'
-import { parseRequest, type GenerateRequest } from './generation/options.js'
-import { preparePrompt } from './generation/prompt.js'
-import type { GenerateResult, TokenCount } from './generation/result.js'
+import { MediaPlaces } from './generation/media-places.js'
+import { identify } from './generation/openai.js'
+import {
+  followRequest,
+  mergeOptions,
+  parseRequest,
+  parseTemplateOptions,
+  type GenerateRequest,
+} from './generation/options.js'
+import { Pace } from './generation/pace.js'
+import { Processor } from './generation/processor.js'
+import { measurePrompt, renderMessages } from './generation/prompt.js'
+import type { GenerateResult, GenerationEvent, TokenCount } from './generation/result.js'
+import { prepareForModel, type PrepareImageOptions } from './generation/prepare-image.js'
 import { GenerationStream } from './generation/stream.js'
 import type { MemoryPlan } from './memory-plan.js'
-import type { NativeMetrics, NativeModel } from './native.js'
+import { nativeBinding, type NativeMetrics, type NativeModel } from './native.js'
+import type { MediaOptions } from './processor/media-options.js'
+import type { PreparedImage } from './processor/prepared-image.js'
+import type { ImageSource } from './processor/source.js'
 import type { Tokenizer } from './tokenizer/tokenizer.js'
 
 /** What a loaded model is and where it runs. */
@@ -48,18 +65,68 @@ export type ModelMetrics = NativeMetrics
 export interface Model extends AsyncDisposable {
   readonly info: ModelInfo
   readonly tokenizer: Tokenizer
+  /** Messages and pictures to arrays: token ids, patches, grids, positions. */
+  readonly processor: Processor
+  /**
+   * The prompt's text, each image or video one placeholder. Pictures are not read.
+   *
+   * @throws InvalidArgumentError for messages or a template that cannot be used.
+   */
+  applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string
   /** The whole answer. Many calls at once are a batch. Never throws synchronously. */
   generate(request: GenerateRequest): Promise<GenerateResult>
+  /**
+   * Many answers, each settling on its own: in the order of the requests, with an error in place of each
+   * that failed. The same as `Promise.allSettled` over `generate()`, with a bound on how many run.
+   */
+  generateBatch(
+    requests: readonly GenerateRequest[],
+    options?: BatchOptions,
+  ): Promise<(GenerateResult | Error)[]>
   /** The answer piece by piece. A wrong request rejects the iterator and `result`. */
   stream(request: GenerateRequest): GenerationStream
-  /** Tokens of the request's prompt, without running the model. */
+  /**
+   * Tokens of the request's prompt. Nothing is decoded: sizes come from the headers of images, sizes and
+   * frame counts from the containers of videos. Streams are used up by it.
+   */
   countTokens(request: GenerateRequest): Promise<TokenCount>
+  /**
+   * The memory and the work that the request will need, whether it fits, and otherwise the `maxPixels`
+   * with which it would. Nothing is decoded.
+   */
+  estimate(request: GenerateRequest): Promise<MemoryEstimate>
+  /**
+   * A conversation that keeps its history. What the model has seen of it is not computed again.
+   *
+   * @throws InvalidArgumentError for wrong options or messages.
+   */
+  createChat(options?: ChatOptions): Chat
+  /**
+   * Reads, decodes and resizes an image once for many requests. It is encoded at its first use, and that is
+   * kept until the image is disposed of.
+   */
+  prepareImage(image: ImageSource, options?: PrepareImageOptions): Promise<PreparedImage>
   metrics(): ModelMetrics
+  /**
+   * Forgets prompts, answers and images that are kept to serve later requests, prepared images excepted.
+   * Their memory goes back to the system, that of the KV cache only while no request runs.
+   */
+  clearCache(): Promise<void>
   /**
    * Gives the memory back; it is back when the promise resolves. Running requests reject with
    * DisposedError. May be called again.
    */
   dispose(): Promise<void>
+}
+
+/** Options of {@link Model.applyChatTemplate}. */
+export interface ChatTemplateOptions {
+  /** End with the beginning of the assistant's turn. Default: true. */
+  addGenerationPrompt?: boolean
+  /** Write `Picture 1: `, `Video 1: ` before images and videos. Default: false. */
+  addVisionId?: boolean
+  /** A Jinja template instead of the checkpoint's. */
+  chatTemplate?: string
 }
 
 /** What loading has brought together. */
@@ -68,6 +135,8 @@ export interface ModelParts {
   checkpoint: Checkpoint
   tokenizer: Tokenizer
   plan: MemoryPlan
+  /** What is accepted as images and videos. */
+  media: MediaOptions
   /** What the weights are kept as. */
   dtype: string
   deviceReason: string
@@ -81,11 +150,12 @@ export function createModel(parts: ModelParts): Model {
 class LocalModel implements Model {
   readonly info: ModelInfo
   readonly tokenizer: Tokenizer
+  readonly processor: Processor
   readonly #context: GenerationContext
   readonly #running = new Set<Abort>()
   #disposal: Promise<void> | undefined
 
-  constructor({ native, checkpoint, tokenizer, plan, dtype, deviceReason }: ModelParts) {
+  constructor({ native, checkpoint, tokenizer, plan, media, dtype, deviceReason }: ModelParts) {
     this.tokenizer = tokenizer
     this.info = {
       folder: checkpoint.folder,
@@ -105,34 +175,99 @@ class LocalModel implements Model {
     const { generation, config } = checkpoint
     this.#context = {
       native,
+      name: basename(checkpoint.folder),
+      pace: new Pace(plan.maxConcurrency),
       checkpoint,
       tokenizer,
       template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
-      mediaLimiter: new Limiter(Math.min(4, availableParallelism())),
+      media,
+      mediaPlaces: new MediaPlaces(),
       contextSize: plan.contextSize,
       stopIds: Int32Array.from(generation.eosTokenIds ?? config.eosTokenIds),
     }
+    this.processor = new Processor(this.#context, (work) => this.#run(work))
+  }
+
+  applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
+    const request = { ...parseTemplateOptions(options), messages }
+    return renderMessages(this.#context.template, request).text
   }
 
   generate(request: GenerateRequest): Promise<GenerateResult> {
-    return this.#run((abort) => runGeneration(this.#context, request, abort))
+    return this.#run((abort) => this.#generate(request, abort))
+  }
+
+  generateBatch(
+    requests: readonly GenerateRequest[],
+    options: BatchOptions = {},
+  ): Promise<(GenerateResult | Error)[]> {
+    const runOne = (request: unknown, batch: Abort) => {
+      const abort = new Abort()
+      const unfollow = batch.onAbort(() => abort.abort(batch.reason))
+      return this.#generate(request, abort).finally(unfollow)
+    }
+    const { maxConcurrency } = this.info
+    return this.#run((batch) => runBatch(requests, options, { batch, maxConcurrency, runOne }))
   }
 
   stream(request: GenerateRequest): GenerationStream {
     const abort = new Abort()
-    return new GenerationStream(abort, (emit) =>
-      this.#run(() => runGeneration(this.#context, request, abort, emit), abort),
-    )
+    const identity = identify(request, this.#context.name)
+    const call = { method: 'stream', identity } as const
+    const start = (emit: (event: GenerationEvent) => void) =>
+      this.#run(() => runGeneration(this.#context, request, abort, emit, call), abort)
+    return new GenerationStream(abort, start, identity)
   }
 
   countTokens(request: GenerateRequest): Promise<TokenCount> {
     return this.#run(async (abort) => {
-      const { signal, ...parsed } = parseRequest(request)
-      if (signal) abort.follow(signal)
+      const parsed = parseRequest(request)
+      followRequest(abort, parsed)
       abort.throwIfAborted()
-      const { counts, images } = await preparePrompt(this.#context, parsed, abort)
-      return { ...counts, images }
+      const { counts, images, videos } = await measurePrompt(this.#context, parsed, abort)
+      return { ...counts, images, videos }
     })
+  }
+
+  estimate(request: GenerateRequest): Promise<MemoryEstimate> {
+    return this.#run(async (abort) => {
+      const parsed = parseRequest(request)
+      followRequest(abort, parsed)
+      abort.throwIfAborted()
+      const { counts, items } = await measurePrompt(this.#context, parsed, abort)
+      const { contextSize, checkpoint } = this.#context
+      const { maxTokens, n } = mergeOptions(parsed, checkpoint.generation)
+      const estimate = estimateRequest({
+        config: checkpoint.config,
+        contextSize,
+        kvBytesPerToken: this.info.kvCache.bytesPerToken,
+        weightsBytes: this.info.weightBytes,
+        availableBytes: nativeBinding().cpuInfo().availableMemoryBytes,
+        textTokens: counts.textTokens,
+        maxTokens: Math.min(maxTokens, Math.max(contextSize - counts.promptTokens, 0)),
+        answers: n,
+        items,
+      })
+      const expectedMs = this.#context.pace.expect(estimate)
+      return { ...estimate, ...(expectedMs && { expectedMs }) }
+    })
+  }
+
+  createChat(options: ChatOptions = {}): Chat {
+    const run = ({ request, memory, abort, emit, ...call }: Turn) => {
+      const context = { ...this.#context, memory }
+      return this.#run(() => runGeneration(context, request, abort, emit, call), abort)
+    }
+    return createChat({ name: this.#context.name, run }, options)
+  }
+
+  prepareImage(image: ImageSource, options: PrepareImageOptions = {}): Promise<PreparedImage> {
+    return this.#run((abort) => prepareForModel(this.#context, image, options, abort))
+  }
+
+  async clearCache(): Promise<void> {
+    if (this.#disposal) throw new DisposedError()
+    await this.#context.native.clearCache()
   }
 
   metrics(): ModelMetrics {
@@ -146,6 +281,10 @@ class LocalModel implements Model {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
+  }
+
+  #generate(request: unknown, abort: Abort): Promise<GenerateResult> {
+    return runGeneration(this.#context, request, abort, undefined, { method: 'generate' })
   }
 
   async #dispose(): Promise<void> {

@@ -38,6 +38,8 @@ export interface NativeLoadOptions {
   maxSequences: number
   maxQueue: number
   prefillChunk: number
+  /** Bytes of visual tokens that are kept; 0 = none. */
+  imageCacheBytes: number
 }
 
 export interface NativeLoadProgress {
@@ -82,6 +84,8 @@ export interface NativeSampling {
   frequencyPenalty: number
   presencePenalty: number
   penaltyLastN: number
+  noRepeatNgramSize: number
+  logitBias: { id: number; bias: number }[]
   seed: bigint
 }
 
@@ -91,21 +95,42 @@ export interface NativeGenerationRequest {
   sampling: NativeSampling
   stopIds: Int32Array
   maxTokens: number
+  /** Higher runs first. */
+  priority: number
+  /** Whether the prefix cache and the image cache may serve it and keep what is its. */
+  useCache: boolean
+  /** Whether `logSumExp` is wanted. */
+  logProbabilities: boolean
   topLogits: number
 }
 
 export interface NativeStats {
   promptTokens: number
+  /** Of the prompt, taken from the prefix cache. */
+  cachedTokens: number
   completionTokens: number
   queueMs: number
   visionMs: number
   prefillMs: number
   firstTokenMs: number
   decodeMs: number
+  /** By item: whether it was not encoded for this request. */
+  reusedItems: boolean[]
+}
+
+export interface NativeToken {
+  type: 'token'
+  id: number
+  /** Raw: before bias, penalties and temperature. */
+  logit: number
+  /** Of all raw logits; 0 unless `logProbabilities`. A logit less this is a log probability. */
+  logSumExp: number
+  /** Raw, largest first. */
+  topLogits?: { id: number; logit: number }[]
 }
 
 export type NativeGenerationEvent =
-  | { type: 'token'; id: number; topLogits?: { id: number; logit: number }[] }
+  | NativeToken
   | { type: 'finish'; reason: 'stop' | 'length' | 'cancelled'; stats: NativeStats }
   /** `error` carries `code` and `details` as every native error does. */
   | { type: 'error'; error: Error }
@@ -118,12 +143,23 @@ export interface NativeGeneration {
 export interface NativeMetrics {
   running: number
   waiting: number
+  /** Blocks of 32 tokens that running requests use. */
   kvBlocksUsed: number
+  /** Blocks that nobody uses, kept for prompts that begin alike. */
+  kvBlocksCached: number
   kvBlocksTotal: number
   generatedTokens: number
   promptTokens: number
+  /** Of `promptTokens`, those that were not computed again. */
+  cachedPromptTokens: number
   steps: number
   preemptions: number
+  /** Images and videos that did not have to be encoded, and those that had to. */
+  imageCacheHits: number
+  imageCacheMisses: number
+  /** What the image cache holds. */
+  imageCacheImages: number
+  imageCacheBytes: number
 }
 
 export interface NativeDevice {
@@ -144,6 +180,11 @@ export interface NativeModel {
     onEvent: (event: NativeGenerationEvent) => void,
   ): NativeGeneration
   metrics(): NativeMetrics
+  /** Drops the prefix cache and the image cache, but for pinned items; resolves within one step. */
+  clearCache(): Promise<void>
+  /** Keeps the item's visual tokens, once encoded, until as many unpin() as pin() were called. */
+  pin(item: NativeVisionItem): void
+  unpin(item: NativeVisionItem): void
   /** Ends running requests with ERR_DISPOSED; resolves when the memory is back. Idempotent. */
   dispose(): Promise<void>
 }
@@ -164,13 +205,14 @@ export interface NativeBinding {
   /** Reads and checks only the headers of safetensors files, on a native thread. */
   readTensorTable(weightFiles: string[]): Promise<NativeTensorInfo[]>
   /**
-   * Converts to RGB and resizes with Pillow's bicubic once per size of `sizes`, on a native thread.
+   * Converts to RGB and resizes once per size of `sizes`, on a native thread. The filter is Pillow's
+   * bicubic, or torchvision's on float32 samples as the frames of video files have it.
    * `pixels.data` is not copied and must not be changed before the promise settles.
    */
   prepareImage(
     pixels: NativeRawPixels,
     alpha: 'composite' | 'drop',
-    sizes: { width: number; height: number }[],
+    sizes: { width: number; height: number; filter?: 'pillow' | 'torchvision' }[],
   ): Promise<NativeImage>
   /** Patch rows [numPatches, 1176] of the item as the reference's processor gives them. */
   extractPatches(

@@ -30,8 +30,9 @@ const libLayers = {
   tokenizer: leaf,
   checkpoint: [...leaf, 'native', 'tokenizer'],
   processor: [...leaf, 'native', 'checkpoint'],
+  grounding: [...leaf, 'native', 'tokenizer', 'processor'],
   chat: [...leaf, 'tokenizer', 'processor'],
-  generation: [...leaf, 'native', 'tokenizer', 'checkpoint', 'processor', 'chat'],
+  generation: [...leaf, 'native', 'tokenizer', 'checkpoint', 'processor', 'chat', 'grounding'],
 }
 
 const problems = []

@@ -1,20 +1,23 @@
 /**
- * Messages as callers write them, and their one normal form. Three spellings of a content part are
- * understood: the package's own (camelCase), that of the Python reference (snake_case) and OpenAI's
- * (`image_url`, `input_text`, `input_image`).
+ * Messages as callers write them, and their one normal form. These spellings of a content part are
+ * understood: the package's own (camelCase), that of the Python reference (snake_case), OpenAI's
+ * (`image_url`, `video_url`, `input_text`, `input_image`) and the AI SDK's (`file`).
  */
-import { InvalidArgumentError } from '../errors.js'
 import type { PixelOptions } from '../processor/image.js'
-import type { ImageSource } from '../processor/source.js'
+import { isImageSource, type ImageSource } from '../processor/source.js'
+import type { VideoOptions, VideoSource } from '../processor/video.js'
 import { nearestName } from '../suggest.js'
-
-/** {@link PixelOptions} as the Python reference spells them. */
-export interface SnakeCasePixelOptions {
-  min_pixels?: number
-  max_pixels?: number
-  resized_height?: number
-  resized_width?: number
-}
+import { invalid, isRecord, nameOf, quoted, refuseUnknownKeys, shown } from './checks.js'
+import { filePartToNative, videoUrlToNative } from './foreign-parts.js'
+import {
+  checkLimits,
+  imageSource,
+  pixelKeys,
+  pixelOptions,
+  type SnakeCasePixelOptions,
+} from './pixel-options.js'
+import { joinToolTurns, readToolCalls, type ReadMessage } from './tool-turns.js'
+import { normalizeVideo, samplingKeys, type VideoPart } from './video-part.js'
 
 /** A piece of text. `input_text` is the spelling of OpenAI's Responses API. */
 export interface TextPart {
@@ -38,25 +41,48 @@ export interface ImageUrlPart extends PixelOptions, SnakeCasePixelOptions {
   detail?: 'auto' | 'low' | 'high'
 }
 
-/**
- * One video as the list of its frames, which are used as they are, none left out. `fps` is accepted
- * because the reference's own examples carry it; it changes nothing for Qwen2-VL, whose positions
- * do not depend on time.
- */
-export interface VideoPart extends PixelOptions, SnakeCasePixelOptions {
-  type: 'video'
-  video: readonly ImageSource[]
-  fps?: number
+/** A video in the spelling of vLLM and other servers; options may stand beside or inside the object. */
+export interface VideoUrlPart extends Omit<VideoPart, 'type' | 'video'> {
+  type: 'video_url'
+  video_url: string | URL | ({ url: string | URL } & Omit<VideoPart, 'type' | 'video'>)
+}
+
+/** An image or video as the AI SDK writes it. A string is a URL or base64, never a path. */
+export interface FilePart extends Omit<VideoPart, 'type' | 'video'> {
+  type: 'file'
+  /** `image/…` or `video/…`. What kind of picture it is, its bytes tell. */
+  mediaType: string
+  data: string | URL | Uint8Array | ArrayBuffer
+  /** Accepted and not looked at. */
+  filename?: string
 }
 
 /** What a message's content is made of. */
-export type ContentPart = TextPart | ImagePart | ImageUrlPart | VideoPart
+export type ContentPart = TextPart | ImagePart | ImageUrlPart | VideoPart | VideoUrlPart | FilePart
 
 /** One turn of a conversation. Any role is allowed; the template decides what it means. */
 export interface ChatMessage {
   role: string
-  content: string | readonly ContentPart[]
+  /** `null` only beside `tool_calls`. */
+  content: string | readonly ContentPart[] | null
+  /** Of an assistant: what it called. The results follow as messages with `role: 'tool'`. */
+  tool_calls?: readonly ToolCall[]
+  /** Of `role: 'tool'`: the call whose result this is. Without calls in the history it has no effect. */
+  tool_call_id?: string
+  /** As OpenAI's answers carry it, so that one can be put into the history as it came. */
+  refusal?: null
 }
+
+/** A call of a function, as OpenAI's answers have it. */
+export interface ToolCall {
+  id: string
+  type: 'function'
+  /** `arguments` is JSON as text. */
+  function: { name: string; arguments: string }
+}
+
+/** A prompt without roles, for checkpoints that were not taught a chat format. */
+export type RawPrompt = string | readonly (string | ContentPart)[]
 
 /** A content part as the chat template sees it. */
 export type TemplatePart =
@@ -71,12 +97,14 @@ export interface TemplateMessage {
 /** An image or video of the conversation. `path` says where it stands, for messages of errors. */
 export type MediaPart =
   | { kind: 'image'; image: ImageSource; options: PixelOptions; path: string }
-  | { kind: 'video'; frames: readonly ImageSource[]; options: PixelOptions; path: string }
+  | { kind: 'video'; video: VideoSource; options: VideoOptions; path: string }
 
 /** Checked messages: text for the template, and the media in order of appearance. */
 export interface NormalizedMessages {
   messages: TemplateMessage[]
   media: MediaPart[]
+  /** The last turn is an assistant's that waits to be continued, behind the result of a tool. */
+  continues: boolean
 }
 
 /**
@@ -94,28 +122,64 @@ export function normalizeMessages(messages: unknown): NormalizedMessages {
   if (messages.length === 0) {
     throw invalid('messages', 'messages is empty. Give at least one { role, content }.')
   }
-  const media: MediaPart[] = []
-  return {
-    messages: messages.map((message, index) =>
-      normalizeMessage(message, `messages[${index}]`, media),
-    ),
-    media,
-  }
+  return joinToolTurns(messages.map((message, index) => readMessage(message, `messages[${index}]`)))
 }
 
-function normalizeMessage(message: unknown, path: string, media: MediaPart[]): TemplateMessage {
-  if (!isRecord(message)) {
-    throw invalid(path, `${path} must be an object { role, content }, not ${nameOf(message)}.`)
+/** A raw prompt's text, with markers where the media stand, and the media in order of appearance. */
+export interface NormalizedPrompt {
+  text: string
+  media: MediaPart[]
+}
+
+/**
+ * Checks a raw prompt and writes it as the base models' template does: the texts, a marker for each
+ * image or video, and nothing else.
+ *
+ * @throws InvalidArgumentError with the `path` of the first fault, e.g. `prompt[1].maxPixels`.
+ */
+export function normalizePrompt(prompt: unknown): NormalizedPrompt {
+  const media: MediaPart[] = []
+  if (prompt === '' || (Array.isArray(prompt) && prompt.length === 0)) {
+    throw invalid('prompt', 'prompt is empty. Give a text, or a list of texts and parts.')
   }
-  refuseUnknownKeys(message, messageKeys, path)
-  const { role, content } = message
+  if (typeof prompt === 'string') return { text: prompt, media }
+  if (!Array.isArray(prompt)) {
+    throw invalid(
+      'prompt',
+      `prompt must be a string or a list of strings and parts, not ${nameOf(prompt)}.`,
+    )
+  }
+  const texts = prompt.map((part: unknown, index) => {
+    if (typeof part === 'string') return part
+    const normal = normalizePart(part, `prompt[${index}]`, media)
+    return normal.type === 'text' ? normal.text : marker(normal.type)
+  })
+  return { text: texts.join(''), media }
+}
+
+function marker(kind: 'image' | 'video'): string {
+  return `<|vision_start|><|${kind}_pad|><|vision_end|>`
+}
+
+function readMessage(given: unknown, path: string): ReadMessage {
+  if (!isRecord(given)) {
+    throw invalid(path, `${path} must be an object { role, content }, not ${nameOf(given)}.`)
+  }
+  const message = withoutEmptyAnswerKeys(given)
+  const { role } = message
+  refuseOtherCalls(message, path)
+  refuseUnknownKeys(message, keysOf(role), path)
   if (typeof role !== 'string' || role === '') {
     throw invalid(
       `${path}.role`,
       `${path}.role must be a string such as 'system', 'user' or 'assistant', not ${nameOf(role)}.`,
     )
   }
-  if (typeof content === 'string') return { role, content }
+  const calls = readToolCalls(message['tool_calls'], `${path}.tool_calls`)
+  const content = message['content'] ?? (calls.length > 0 ? '' : message['content'])
+  const media: MediaPart[] = []
+  const rest = { role, path, media, calls, resultOf: message['tool_call_id'] }
+  if (typeof content === 'string') return { ...rest, content }
   if (!Array.isArray(content)) {
     throw invalid(
       `${path}.content`,
@@ -123,8 +187,34 @@ function normalizeMessage(message: unknown, path: string, media: MediaPart[]): T
     )
   }
   return {
-    role,
+    ...rest,
     content: content.map((part, index) => normalizePart(part, `${path}.content[${index}]`, media)),
+  }
+}
+
+/** OpenAI's answers name what they do not have: `refusal: null`, `annotations: []`. */
+function withoutEmptyAnswerKeys(message: Record<string, unknown>): Record<string, unknown> {
+  const isEmpty = (value: unknown) => value === null || (Array.isArray(value) && value.length === 0)
+  return Object.fromEntries(
+    Object.entries(message).filter(([key, value]) => !answerKeys.includes(key) || !isEmpty(value)),
+  )
+}
+
+function keysOf(role: unknown): readonly string[] {
+  if (role === 'tool') return [...messageKeys, 'tool_call_id']
+  return role === 'assistant' ? [...messageKeys, 'tool_calls'] : messageKeys
+}
+
+/** Other spellings of calls, some of them without the ids that results need. */
+function refuseOtherCalls(message: Record<string, unknown>, path: string): void {
+  for (const key of otherCallKeys) {
+    if (message[key] === undefined) continue
+    throw invalid(
+      `${path}.${key}`,
+      `${path}.${key} is not known. Write calls as tool_calls: ` +
+        "[{ id, type: 'function', function: { name, arguments } }].",
+      'tool_calls',
+    )
   }
 }
 
@@ -133,7 +223,12 @@ function normalizePart(part: unknown, path: string, media: MediaPart[]): Templat
     const hint = typeof part === 'string' ? " Write { type: 'text', text: '…' }." : ''
     throw invalid(path, `${path} must be a content part, not ${nameOf(part)}.${hint}`)
   }
-  switch (partKind(part, path)) {
+  const kind = partKind(part, path)
+  switch (kind) {
+    case 'file':
+      return normalizePart(filePartToNative(part, path), path, media)
+    case 'video_url':
+      return normalizePart(videoUrlToNative(part, path), path, media)
     case 'text':
       return normalizeText(part, path)
     case 'image':
@@ -146,7 +241,10 @@ function normalizePart(part: unknown, path: string, media: MediaPart[]): Templat
 }
 
 /** By `type`; without one, by the key that carries the content, as the reference does. */
-function partKind(part: Record<string, unknown>, path: string): 'text' | 'image' | 'video' {
+function partKind(
+  part: Record<string, unknown>,
+  path: string,
+): 'text' | 'image' | 'video' | 'video_url' | 'file' {
   const { type } = part
   if (type === undefined) {
     if ('image' in part || 'image_url' in part) return 'image'
@@ -165,7 +263,9 @@ function partKind(part: Record<string, unknown>, path: string): 'text' | 'image'
     case 'video':
       return 'video'
     case 'video_url':
-      throw invalid(`${path}.type`, `${path} is a video_url. ${framesOnly}`)
+      return 'video_url'
+    case 'file':
+      return 'file'
     default: {
       const suggestion = typeof type === 'string' ? nearestName(type, partTypes) : undefined
       throw invalid(
@@ -190,6 +290,7 @@ function normalizeText(part: Record<string, unknown>, path: string): TemplatePar
 }
 
 function normalizeImage(part: Record<string, unknown>, path: string): MediaPart {
+  refuseVideoOptions(part, path)
   refuseUnknownKeys(part, imageKeys, path)
   checkDetail(part['detail'], `${path}.detail`)
   const key = onlyOneOf(part, ['image', 'image_url'], path)
@@ -198,6 +299,7 @@ function normalizeImage(part: Record<string, unknown>, path: string): MediaPart 
   const options = pixelOptions(part, path)
   if (key === 'image_url' && isRecord(value) && !isImageSource(value)) {
     // OpenAI's object form. Pixel limits inside it are how other servers take them.
+    refuseVideoOptions(value, valuePath)
     refuseUnknownKeys(value, imageUrlKeys, valuePath)
     checkDetail(value['detail'], `${valuePath}.detail`)
     const inner = pixelOptions(value, valuePath)
@@ -218,75 +320,12 @@ function normalizeImage(part: Record<string, unknown>, path: string): MediaPart 
   return { kind: 'image', image: imageSource(value, valuePath), options, path }
 }
 
-function normalizeVideo(part: Record<string, unknown>, path: string): MediaPart {
+function refuseVideoOptions(part: Record<string, unknown>, path: string): void {
   for (const key of samplingKeys) {
-    if (part[key] !== undefined) {
-      throw invalid(
-        `${path}.${key}`,
-        `${path}.${key} chooses frames of a video file, but a list of frames is used as it is. ` +
-          'Leave it out, and leave unwanted frames out of the list.',
-      )
-    }
-  }
-  refuseUnknownKeys(part, videoKeys, path)
-  const { video, fps } = part
-  const videoPath = `${path}.video`
-  if (!Array.isArray(video)) {
-    const isFile = typeof video === 'string' || isImageSource(video)
+    if (part[key] === undefined) continue
     throw invalid(
-      videoPath,
-      isFile
-        ? `${videoPath} is a video file. ${framesOnly}`
-        : `${videoPath} must be a list of frames, not ${nameOf(video)}.`,
-    )
-  }
-  if (video.length === 0) {
-    throw invalid(videoPath, `${videoPath} has no frames. Give at least one.`)
-  }
-  if (fps !== undefined && !(typeof fps === 'number' && Number.isFinite(fps) && fps > 0)) {
-    throw invalid(`${path}.fps`, `${path}.fps must be a number above 0, not ${shown(fps)}.`)
-  }
-  const options = pixelOptions(part, path)
-  checkLimits(options, path)
-  const frames = video.map((frame, index) => imageSource(frame, `${videoPath}[${index}]`))
-  return { kind: 'video', frames, options, path }
-}
-
-/** Reads the pixel options of either spelling into the camelCase ones. */
-function pixelOptions(part: Record<string, unknown>, path: string): PixelOptions {
-  const options: PixelOptions = {}
-  for (const [name, snakeName] of pixelNames) {
-    const given = [name, snakeName].filter((key) => part[key] !== undefined)
-    const key = given[0]
-    if (key === undefined) continue
-    if (given.length > 1) {
-      throw invalid(`${path}.${snakeName}`, `${path} has both ${name} and ${snakeName}. Give one.`)
-    }
-    const value = part[key]
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1) {
-      throw invalid(
-        `${path}.${key}`,
-        `${path}.${key} must be a whole number of pixels from 1 up, not ${shown(value)}.`,
-      )
-    }
-    options[name] = value
-  }
-  return options
-}
-
-function checkLimits(options: PixelOptions, path: string): void {
-  const { minPixels, maxPixels, resizedHeight, resizedWidth } = options
-  if (minPixels !== undefined && maxPixels !== undefined && minPixels > maxPixels) {
-    throw invalid(
-      `${path}.minPixels`,
-      `${path}.minPixels is ${minPixels}, which is more than maxPixels, ${maxPixels}.`,
-    )
-  }
-  if ((resizedHeight === undefined) !== (resizedWidth === undefined)) {
-    const missing = resizedHeight === undefined ? 'resizedHeight' : 'resizedWidth'
-    throw invalid(
-      `${path}.${missing}`,
-      `${path}.${missing} is missing. resizedHeight and resizedWidth go together.`,
+      `${path}.${key}`,
+      `${path}.${key} chooses frames of a video, and this is an image. Leave it out.`,
     )
   }
 }
@@ -294,27 +333,6 @@ function checkLimits(options: PixelOptions, path: string): void {
 function checkDetail(detail: unknown, path: string): void {
   if (detail === undefined || detail === 'auto' || detail === 'low' || detail === 'high') return
   throw invalid(path, `${path} must be 'auto', 'low' or 'high', not ${shown(detail)}.`)
-}
-
-function imageSource(value: unknown, path: string): ImageSource {
-  if (value === '') throw invalid(path, `${path} is an empty string. Give a path or a URL.`)
-  if (isImageSource(value)) return value
-  throw invalid(
-    path,
-    `${path} must be a path, a URL, a Buffer, Uint8Array or ArrayBuffer with an image file, ` +
-      `or raw pixels { data, width, height, channels }, not ${nameOf(value)}.`,
-  )
-}
-
-/** Tells what can be an image by its kind alone; lib/processor judges what is inside. */
-function isImageSource(value: unknown): value is ImageSource {
-  if (typeof value === 'string' || value instanceof URL) return true
-  if (value instanceof Uint8Array || value instanceof ArrayBuffer) return true
-  return (
-    isRecord(value) &&
-    (value['data'] instanceof Uint8Array || value['data'] instanceof Uint8ClampedArray) &&
-    ['width', 'height', 'channels'].every((key) => typeof value[key] === 'number')
-  )
 }
 
 function onlyOneOf<Key extends string>(
@@ -331,82 +349,16 @@ function onlyOneOf<Key extends string>(
   return key
 }
 
-function refuseUnknownKeys(
-  object: Record<string, unknown>,
-  known: readonly string[],
-  path: string,
-): void {
-  for (const key of Object.keys(object)) {
-    if (known.includes(key) || object[key] === undefined) continue
-    const suggestion = nearestName(key, known)
-    throw invalid(
-      `${path}.${key}`,
-      `${path}.${key} is not known. ` +
-        (suggestion === undefined
-          ? `The keys here are ${quoted(known)}.`
-          : `Did you mean '${suggestion}'?`),
-      suggestion,
-    )
-  }
-}
-
-const framesOnly =
-  'Video files are not read yet: give the frames as a list of images, ' +
-  "{ type: 'video', video: ['frame-0.png', 'frame-1.png', …] }."
-
-const pixelNames = [
-  ['minPixels', 'min_pixels'],
-  ['maxPixels', 'max_pixels'],
-  ['resizedHeight', 'resized_height'],
-  ['resizedWidth', 'resized_width'],
+const partTypes = [
+  ...['text', 'image', 'video', 'image_url', 'video_url'],
+  ...['input_text', 'input_image', 'file'],
 ] as const
-const pixelKeys = pixelNames.flat()
-const partTypes = ['text', 'image', 'video', 'image_url', 'input_text', 'input_image'] as const
 const messageKeys = ['role', 'content'] as const
+const otherCallKeys = ['toolCalls', 'function_call', 'functionCall'] as const
+const answerKeys: readonly string[] = [
+  ...['refusal', 'annotations', 'audio', 'tool_calls'],
+  ...otherCallKeys,
+]
 const textKeys = ['type', 'text'] as const
 const imageKeys = ['type', 'image', 'image_url', 'detail', ...pixelKeys] as const
 const imageUrlKeys = ['url', 'detail', ...pixelKeys] as const
-const videoKeys = ['type', 'video', 'fps', ...pixelKeys] as const
-const samplingKeys = [
-  'nframes',
-  'minFrames',
-  'min_frames',
-  'maxFrames',
-  'max_frames',
-  'totalPixels',
-  'total_pixels',
-  'videoStart',
-  'video_start',
-  'videoEnd',
-  'video_end',
-] as const
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-/** What a value is, in words: `null`, `a number`, `an instance of Blob`. */
-function nameOf(value: unknown): string {
-  if (value === undefined || value === null) return String(value)
-  if (Array.isArray(value)) return 'a list'
-  if (typeof value !== 'object') return value === '' ? 'an empty string' : `a ${typeof value}`
-  const prototype: unknown = Object.getPrototypeOf(value)
-  const name = isRecord(prototype) ? prototype.constructor.name : ''
-  return name === '' || name === 'Object' ? 'an object' : `an instance of ${name}`
-}
-
-/** Numbers as they are, everything else in words. */
-function shown(value: unknown): string {
-  return typeof value === 'number' ? String(value) : nameOf(value)
-}
-
-function quoted(names: readonly string[]): string {
-  return names.map((name) => `'${name}'`).join(', ')
-}
-
-function invalid(path: string, message: string, suggestion?: string): InvalidArgumentError {
-  return new InvalidArgumentError(message, {
-    path,
-    ...(suggestion !== undefined && { suggestion }),
-  })
-}

@@ -15,6 +15,7 @@ export interface PlaceholderItem {
  * tokens, the text is split at them before anything else happens, so neither the copies nor what
  * stands beside them can tokenise differently. And it never has to scan a text of 16,384 pads.
  *
+ * @param path of the request's part that the ids come from, for errors.
  * @throws InvalidArgumentError if the prompt has more or fewer pads than there are items.
  */
 export function expandPlaceholders(
@@ -22,11 +23,12 @@ export function expandPlaceholders(
   items: readonly PlaceholderItem[],
   imageTokenId: number,
   videoTokenId: number,
+  path: 'messages' | 'prompt' = 'messages',
 ): Int32Array {
   const images = items.filter((item) => item.kind === 'image')
   const videos = items.filter((item) => item.kind === 'video')
-  checkCount(ids, imageTokenId, images.length, 'image')
-  checkCount(ids, videoTokenId, videos.length, 'video')
+  checkCount(ids, imageTokenId, images.length, 'image', path)
+  checkCount(ids, videoTokenId, videos.length, 'video', path)
 
   const padTokens = items.reduce((sum, item) => sum + item.tokens, 0)
   const expanded = new Int32Array(ids.length - items.length + padTokens)
@@ -48,16 +50,18 @@ function checkCount(
   padId: number,
   expected: number,
   kind: 'image' | 'video',
+  path: 'messages' | 'prompt',
 ): void {
   const found = ids.reduce((count, id) => (id === padId ? count + 1 : count), 0)
   if (found === expected) return
   const reason =
     found > expected
-      ? `A message contains the text <|${kind}_pad|>, which is kept for ${kind}s. Remove it from the text.`
+      ? `${path === 'prompt' ? 'The prompt' : 'A message'} contains the text <|${kind}_pad|>, which is kept for ` +
+        `${kind}s. Remove it from the text.`
       : `The chat template left out a part. Use the template of a Qwen2-VL Instruct checkpoint.`
   throw new InvalidArgumentError(
     `The prompt has ${found} ${kind} placeholder${found === 1 ? '' : 's'} for ` +
       `${expected} ${kind}${expected === 1 ? '' : 's'}. ${reason}`,
-    { path: 'messages', details: { placeholders: found, items: expected, kind } },
+    { path, details: { placeholders: found, items: expected, kind } },
   )
 }

@@ -9,6 +9,8 @@ export interface RenderOptions {
   addGenerationPrompt?: boolean
   /** Write `Picture 1: `, `Video 1: ` before images and videos. Default: false. */
   addVisionId?: boolean
+  /** Leave the last turn open for the model to continue, instead of beginning another. Default: false. */
+  continueLastTurn?: boolean
 }
 
 /** A compiled Jinja template, rendered as the reference does: `trim_blocks` and `lstrip_blocks` on. */
@@ -68,16 +70,17 @@ export class ChatTemplate {
     if (!this.#template) {
       throw new InvalidArgumentError(
         'The checkpoint has no chat template, so messages cannot be turned into a prompt. Take ' +
-          'chat_template.json from the Instruct model of the same family and put it into the folder.',
+          'chat_template.json from the Instruct model of the same family and put it into the folder, ' +
+          'or give a prompt instead of messages.',
         { path: 'messages' },
       )
     }
-    const { addGenerationPrompt = true, addVisionId = false } = options
+    const { addGenerationPrompt = true, addVisionId = false, continueLastTurn = false } = options
     let prompt: unknown
     try {
       prompt = this.#template.render({
         messages,
-        add_generation_prompt: addGenerationPrompt,
+        add_generation_prompt: addGenerationPrompt && !continueLastTurn,
         add_vision_id: addVisionId,
       })
     } catch (error) {
@@ -87,8 +90,19 @@ export class ChatTemplate {
       )
     }
     if (typeof prompt !== 'string' || prompt === '') throw emptyPrompt()
-    return prompt
+    return continueLastTurn ? withoutTurnEnd(prompt) : prompt
   }
+}
+
+function withoutTurnEnd(prompt: string): string {
+  const end = '<|im_end|>\n'
+  if (prompt.endsWith(end)) return prompt.slice(0, -end.length)
+  throw new InvalidArgumentError(
+    'The conversation ends in the result of a tool, so that its last turn must be left open, and the chat ' +
+      'template does not end a turn with <|im_end|> and a newline. Use the template of Qwen2-VL-Instruct, ' +
+      'or write the calls and results as plain messages.',
+    { path: 'messages' },
+  )
 }
 
 /** The base models' template takes a flat list of parts, and makes nothing of messages with roles. */
@@ -96,7 +110,8 @@ function emptyPrompt(): InvalidArgumentError {
   return new InvalidArgumentError(
     'The chat template makes an empty prompt of these messages. It is that of a base model, which ' +
       'knows no roles and does not answer questions. Use the Instruct model of the same size ' +
-      '(Qwen2-VL-2B-Instruct instead of Qwen2-VL-2B).',
+      '(Qwen2-VL-2B-Instruct instead of Qwen2-VL-2B), or give a prompt instead of messages: a text ' +
+      'or a list of texts and images, which the model continues.',
     { path: 'messages' },
   )
 }

@@ -9,7 +9,9 @@ export interface GenerationDefaults {
   temperature: number | undefined
   topP: number | undefined
   topK: number | undefined
+  minP: number | undefined
   repetitionPenalty: number | undefined
+  noRepeatNgramSize: number | undefined
   eosTokenIds: number[] | undefined
   padTokenId: number | undefined
 }
@@ -22,8 +24,10 @@ export function parseGenerationConfig(json: JsonObject, file: string): Generatio
     temperature: fields.optionalNumber('temperature', { min: 0, max: 1e6 }),
     topP: fields.optionalNumber('top_p', { min: 0, max: 1 }),
     topK: fields.optionalInteger('top_k', { min: 0, max: 1 << 24 }),
+    minP: fields.optionalNumber('min_p', { min: 0, max: 1 }),
     // 0 would divide by zero, and nothing near it is a penalty anyone meant.
     repetitionPenalty: fields.optionalNumber('repetition_penalty', { min: 1e-3, max: 1e3 }),
+    noRepeatNgramSize: fields.optionalInteger('no_repeat_ngram_size', { min: 0, max: 1 << 24 }),
     eosTokenIds: fields.optionalIds('eos_token_id', TOKEN_ID),
     padTokenId: fields.optionalInteger('pad_token_id', TOKEN_ID),
   }

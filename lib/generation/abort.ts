@@ -1,8 +1,9 @@
 /** One place where everything that can end a request early comes together. */
 
 import { defaultMaxListeners, getEventListeners, setMaxListeners } from 'node:events'
+import { DisposedError, TimeoutError } from '../errors.js'
 
-/** The end of one request before its time: by a signal, by leaving a stream, by dispose(). */
+/** The end of one request before its time: by a signal, a timeout, leaving a stream, dispose(). */
 export class Abort {
   readonly #callbacks = new Set<() => void>()
   readonly #unfollow: (() => void)[] = []
@@ -48,10 +49,23 @@ export class Abort {
     this.#unfollow.push(() => signal.removeEventListener('abort', listener))
   }
 
-  /** Calls back at the abort; at once if it has happened. */
-  onAbort(callback: () => void): void {
+  /** Aborts with a TimeoutError in so many milliseconds, unless it is closed before. */
+  after(timeoutMs: number): void {
+    if (this.#state) return
+    const timer = setTimeout(() => this.abort(new TimeoutError(timeoutMs)), timeoutMs)
+    this.#unfollow.push(() => clearTimeout(timer))
+  }
+
+  /** Whether somebody wanted the end who may also want the part so far. A disposed model has none. */
+  get isWanted(): boolean {
+    return this.#state !== undefined && !(this.#state.reason instanceof DisposedError)
+  }
+
+  /** Calls back at the abort; at once if it has happened. Gives back what takes the callback away. */
+  onAbort(callback: () => void): () => void {
     if (this.#state) callback()
     else this.#callbacks.add(callback)
+    return () => void this.#callbacks.delete(callback)
   }
 
   /** The work's result, or a rejection with the reason as soon as there is one. */

@@ -1,4 +1,6 @@
 /** Turns the ids of an answer into its text, piece by piece. */
+import type { NormalizedGrounding } from '../grounding/geometry.js'
+import type { GroundingReader } from '../grounding/reader.js'
 import { StopStrings } from './stop-strings.js'
 
 /** Gives the text that an id completes, and at the end what was left incomplete. */
@@ -14,12 +16,19 @@ export class Answer {
   readonly #decoder: Decoder
   readonly #stopIds: ReadonlySet<number>
   readonly #stopStrings: StopStrings
+  readonly #grounding: GroundingReader | undefined
   #stopped = false
 
-  constructor(decoder: Decoder, stopIds: Iterable<number>, stopStrings: readonly string[]) {
+  constructor(
+    decoder: Decoder,
+    stopIds: Iterable<number>,
+    stopStrings: readonly string[],
+    grounding?: GroundingReader,
+  ) {
     this.#decoder = decoder
     this.#stopIds = new Set(stopIds)
     this.#stopStrings = new StopStrings(stopStrings)
+    this.#grounding = grounding
   }
 
   /** A stop string was met: nothing comes after it. */
@@ -33,6 +42,7 @@ export class Answer {
     this.tokenIds.push(id)
     // The token that ends the answer is no part of its text, whatever the tokenizer makes of it.
     if (this.#stopIds.has(id)) return ''
+    this.#grounding?.push(id)
     return this.#append(this.#decoder.push(id))
   }
 
@@ -44,6 +54,16 @@ export class Answer {
     const held = this.#stopStrings.flush()
     this.text += held
     return piece + held
+  }
+
+  /** What the answer has pointed at since the last call, up to the end of its text so far. */
+  takeBoxes(): NormalizedGrounding[] {
+    return this.#grounding?.take(this.text.length) ?? []
+  }
+
+  /** After {@link finish}: the answer with its special tokens, cut where the text is. */
+  rawText(): string {
+    return this.#grounding?.finish(this.text.length) ?? this.text
   }
 
   #append(piece: string): string {

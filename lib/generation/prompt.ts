@@ -1,31 +1,48 @@
 /** From messages to what the engine takes: token ids with room for the images, and their pixels. */
-import { normalizeMessages, type MediaPart } from '../chat/messages.js'
-import { expandPlaceholders } from '../chat/prompt.js'
+import { normalizeMessages, normalizePrompt, type MediaPart } from '../chat/messages.js'
+import { expandPlaceholders, type PlaceholderItem } from '../chat/prompt.js'
 import { ChatTemplate } from '../chat/template.js'
-import type { Checkpoint } from '../checkpoint/checkpoint.js'
+import type { Checkpoint, PreprocessorConfig } from '../checkpoint/checkpoint.js'
+import type { PictureSize } from '../grounding/geometry.js'
 import type { NativeVisionItem } from '../native.js'
 import {
+  measureImage,
   prepareImage,
-  prepareVideo,
   type ImageInfo,
+  type MeasuredItem,
+  type PrepareContext,
   type PreparedItem,
 } from '../processor/image.js'
+import type { MediaOptions } from '../processor/media-options.js'
+import { measureVideo, prepareVideo, type VideoInfo } from '../processor/video.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Abort } from './abort.js'
-import type { Limiter } from './limiter.js'
+import { commonSize } from './found-boxes.js'
+import type { MediaPlaces } from './media-places.js'
 
 /** What turning messages into a prompt needs of a model. */
 export interface PromptContext {
   checkpoint: Pick<Checkpoint, 'config' | 'generation' | 'preprocessor'>
   tokenizer: Tokenizer
   template: ChatTemplate
-  /** Images and videos that all requests together decode at once: each takes its memory. */
-  mediaLimiter: Limiter
+  /** What is accepted as images and videos. */
+  media?: MediaOptions | undefined
+  /** For the images and videos of all requests together: each takes its memory. */
+  mediaPlaces: MediaPlaces
+  /** Of a chat: what its earlier turns have prepared. */
+  memory?: MediaMemory | undefined
+}
+
+/** Images and videos of a conversation so far, in order of appearance, ready for the next turn. */
+export interface MediaMemory {
+  items: readonly PreparedItem[]
 }
 
 /** The part of a request that makes its prompt. */
 export interface PromptRequest {
-  messages: unknown
+  messages?: unknown
+  /** Instead of messages. */
+  prompt?: unknown
   addVisionId?: boolean | undefined
   addGenerationPrompt?: boolean | undefined
   chatTemplate?: string | undefined
@@ -41,12 +58,22 @@ export interface PromptCounts {
 
 /** A prompt as the engine takes it. */
 export interface Prompt {
+  /** The rendered text, each image or video one placeholder. */
+  text: string
   tokenIds: Int32Array
   /** Images and videos in order of appearance. */
   items: NativeVisionItem[]
+  /** The same, with their sizes. */
+  media: PreparedItem[]
   counts: PromptCounts
+  /** It ends inside an assistant's turn, behind the result of a tool. */
+  continues: boolean
   /** Of the images, in order of appearance. */
   images: ImageInfo[]
+  /** Of the videos, in order of appearance. */
+  videos: VideoInfo[]
+  /** The size in which all images and videos came; undefined if there are none, or of several sizes. */
+  pictureSize: PictureSize | undefined
 }
 
 /** Images first, because they take longest and decide how long the prompt is; then the text. */
@@ -55,53 +82,141 @@ export async function preparePrompt(
   request: PromptRequest,
   abort: Abort,
 ): Promise<Prompt> {
-  const { messages, media } = normalizeMessages(request.messages)
-  const template =
-    request.chatTemplate === undefined
-      ? context.template
-      : ChatTemplate.compile(request.chatTemplate)
-  const text = template.render(messages, {
-    addVisionId: request.addVisionId ?? false,
-    addGenerationPrompt: request.addGenerationPrompt ?? true,
-  })
-  const items = await abort.race(prepareMedia(context, media, abort))
-  const ids = await abort.race(context.tokenizer.encodeAsync(text))
-  const { imageTokenId, videoTokenId } = context.checkpoint.config
-  const tokenIds = expandPlaceholders(ids, items, imageTokenId, videoTokenId)
+  const { text, media, continues } = readPrompt(context, request)
+  const prepare = mediaWork(prepareImage, prepareVideo)
+  const known = context.memory?.items
+  const items = await abort.race(workOnMedia(context, media, abort, prepare, known))
+  if (context.memory) context.memory.items = items
+  const tokenIds = await abort.race(encode(context, request, text, items))
   return {
+    text,
     tokenIds,
+    media: items,
     items: items.map(({ native }) => native),
     counts: count(tokenIds.length, items),
-    images: items.filter(({ kind }) => kind === 'image').map(({ info }) => info),
+    continues,
+    ...infosOf(items),
+    pictureSize: commonSize(items.map(({ info }) => info)),
   }
 }
 
-/** All of them beside each other, as far as the limiter allows; the first failure is the request's. */
-function prepareMedia(
-  { checkpoint: { preprocessor }, mediaLimiter }: PromptContext,
+/** The ids of a prompt's text, with room for its images and videos. */
+async function encode(
+  { tokenizer, checkpoint }: PromptContext,
+  { prompt }: PromptRequest,
+  text: string,
+  items: readonly PlaceholderItem[],
+): Promise<Int32Array> {
+  const ids = await tokenizer.encodeAsync(text)
+  const { imageTokenId, videoTokenId } = checkpoint.config
+  const path = prompt === undefined ? 'messages' : 'prompt'
+  return expandPlaceholders(ids, items, imageTokenId, videoTokenId, path)
+}
+
+/** What can be said of a prompt without decoding its images and videos. */
+export interface MeasuredPrompt {
+  counts: PromptCounts
+  /** Images and videos in order of appearance. */
+  items: MeasuredItem[]
+  images: ImageInfo[]
+  videos: VideoInfo[]
+}
+
+/** Reads of images and videos no more than their sizes, and counts. */
+export async function measurePrompt(
+  context: PromptContext,
+  request: PromptRequest,
+  abort: Abort,
+): Promise<MeasuredPrompt> {
+  const { text, media } = readPrompt(context, request)
+  const measure = mediaWork(measureImage, measureVideo)
+  const items = await abort.race(workOnMedia(context, media, abort, measure))
+  const tokenIds = await abort.race(encode(context, request, text, items))
+  return { counts: count(tokenIds.length, items), items, ...infosOf(items) }
+}
+
+/** A prompt's text, the media it speaks of, and whether it ends inside an assistant's turn. */
+interface PromptText {
+  text: string
+  media: MediaPart[]
+  continues: boolean
+}
+
+function readPrompt({ template }: PromptContext, request: PromptRequest): PromptText {
+  return request.prompt === undefined
+    ? renderMessages(template, request)
+    : { ...normalizePrompt(request.prompt), continues: false }
+}
+
+/** The prompt of a conversation. */
+export function renderMessages(
+  ofCheckpoint: ChatTemplate,
+  { messages, chatTemplate, addVisionId = false, addGenerationPrompt = true }: PromptRequest,
+): PromptText {
+  const normal = normalizeMessages(messages)
+  const template = chatTemplate === undefined ? ofCheckpoint : ChatTemplate.compile(chatTemplate)
+  const continues = normal.continues && addGenerationPrompt
+  const options = { addVisionId, addGenerationPrompt, continueLastTurn: continues }
+  return { text: template.render(normal.messages, options), media: normal.media, continues }
+}
+
+type MediaWork<Item> = (
+  part: MediaPart,
+  preprocessor: PreprocessorConfig,
+  context: PrepareContext,
+) => Promise<Item>
+
+function mediaWork<Item>(
+  image: (...args: Parameters<typeof prepareImage>) => Promise<Item>,
+  video: (...args: Parameters<typeof prepareVideo>) => Promise<Item>,
+): MediaWork<Item> {
+  return (part, preprocessor, context) =>
+    part.kind === 'image'
+      ? image(part.image, part.options, preprocessor, context)
+      : video(part.video, part.options, preprocessor, context)
+}
+
+/** All of them beside each other, as far as there are places; the first failure is the request's. */
+function workOnMedia<Item>(
+  { checkpoint: { preprocessor }, media: rules, mediaPlaces }: PromptContext,
   media: readonly MediaPart[],
   abort: Abort,
-): Promise<PreparedItem[]> {
+  work: MediaWork<Item>,
+  known: readonly Item[] = [],
+): Promise<Item[]> {
   // A failure ends the others, which have no other way to hear of it.
   const controller = new AbortController()
   abort.onAbort(() => controller.abort(abort.reason))
   const signal = controller.signal
-  const prepare = async (part: MediaPart, index: number) => {
+  const run = async (part: MediaPart, index: number) => {
+    const place = { index, signal, media: rules }
     try {
-      signal.throwIfAborted()
-      return part.kind === 'image'
-        ? await prepareImage(part.image, part.options, preprocessor, { index, signal })
-        : await prepareVideo(part.frames, part.options, preprocessor, { index, signal })
+      if (part.kind === 'video') {
+        return await mediaPlaces.runVideo(place, (placed) => {
+          signal.throwIfAborted()
+          return work(part, preprocessor, placed)
+        })
+      }
+      return await mediaPlaces.runImage(part.image, place, (image) =>
+        work({ ...part, image }, preprocessor, place),
+      )
     } catch (error) {
       controller.abort(error)
       throw error
     }
   }
-  return Promise.all(media.map((part, index) => mediaLimiter.run(() => prepare(part, index))))
+  return Promise.all(media.map(async (part, index) => known[index] ?? run(part, index)))
 }
 
-function count(promptTokens: number, items: readonly PreparedItem[]): PromptCounts {
-  const sum = (kind: PreparedItem['kind']) =>
+function infosOf(items: readonly MeasuredItem[]): { images: ImageInfo[]; videos: VideoInfo[] } {
+  return {
+    images: items.flatMap((item) => (item.kind === 'image' ? [item.info] : [])),
+    videos: items.flatMap((item) => (item.kind === 'video' ? [item.info] : [])),
+  }
+}
+
+function count(promptTokens: number, items: readonly MeasuredItem[]): PromptCounts {
+  const sum = (kind: MeasuredItem['kind']) =>
     items.reduce((total, item) => total + (item.kind === kind ? item.tokens : 0), 0)
   const imageTokens = sum('image')
   const videoTokens = sum('video')

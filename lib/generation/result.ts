@@ -1,9 +1,16 @@
 /** What a request gives back: plain data, all of it. */
+import type { Grounding, NormalizedGrounding } from '../grounding/geometry.js'
 import type { ImageInfo } from '../processor/image.js'
+import type { VideoInfo } from '../processor/video.js'
+import type { TokenLogprob } from './logprobs.js'
+import type { ChatCompletion } from './openai.js'
 import type { EffectiveOptions } from './options.js'
 
-/** Why the answer ended: the model said so (or a stop string was met), or `maxTokens` was reached. */
-export type FinishReason = 'stop' | 'length'
+/**
+ * Why the answer ended: the model said so (or a stop string was met); `maxTokens` or the end of the
+ * context was reached; or it was aborted and `onAbort: 'return'` asked for the part so far.
+ */
+export type FinishReason = 'stop' | 'length' | 'abort'
 
 /** Tokens of a request. */
 export interface Usage {
@@ -12,13 +19,16 @@ export interface Usage {
   textTokens: number
   imageTokens: number
   videoTokens: number
-  /** Prompt tokens that were not computed again. Always 0 in this version. */
+  /**
+   * Prompt tokens that were not computed again, because an earlier prompt or answer began alike. Not known
+   * yet in the first event of a stream, which says 0.
+   */
   cachedTokens: number
-  /** Tokens of the answer, the one that ended it included. */
+  /** Tokens of the answer, the one that ended it included; of all answers with `n`. */
   completionTokens: number
 }
 
-/** Where the time went, in milliseconds. */
+/** Where the time went, in milliseconds. With `n`, of all answers together. */
 export interface Timings {
   /** Between the hand-over to the engine and its first work for this request. */
   queueMs: number
@@ -35,20 +45,54 @@ export interface Timings {
   tokensPerSecond: number
 }
 
-/** A whole answer. */
-export interface GenerateResult {
+/** An image of a request, and whether its visual tokens were known already. */
+export interface ImageResult extends ImageInfo {
+  /** Not encoded for this request: the image or the beginning of the prompt came before. */
+  cached: boolean
+}
+
+/** One of the answers to a prompt. */
+export interface Choice {
+  index: number
+  /** The answer without special tokens. */
   text: string
+  /** The answer with its special tokens, as `<|box_start|>`, but without the one that ended it. */
+  rawText: string
+  /**
+   * Boxes, quads and points of the answer in pixels of the original picture. Empty where the request has
+   * pictures of different sizes: then they are in `unplacedBoxes`.
+   */
+  boxes: Grounding[]
+  /** What the answer points at in one of several pictures, or in none; `scaleTo()` gives pixels. */
+  unplacedBoxes: NormalizedGrounding[]
   finishReason: FinishReason
+  /** Give it to a later request to draw the same tokens again. */
+  seed: number
+  /** Ids of the answer, the one that ended it included. */
+  tokenIds: number[]
+  /** One for each of `tokenIds`, where `logprobs` asked for them. */
+  logprobs?: TokenLogprob[]
+}
+
+/** A whole answer. With `n`, its text and what belongs to it are those of the first choice. */
+export interface GenerateResult extends Omit<Choice, 'index'> {
+  /** All `n` answers; the first is the one above. */
+  choices: Choice[]
   usage: Usage
   timings: Timings
   /** Original and resized sizes of the images, in order of appearance. */
-  images: ImageInfo[]
-  /** Give it to a later request to draw the same tokens again. */
-  seed: number
+  images: ImageResult[]
+  /** Frames, sizes and tokens of the videos, in order of appearance. */
+  videos: VideoInfo[]
   /** The options that took effect, after the checkpoint's defaults were merged. */
   options: EffectiveOptions
-  /** Ids of the answer, the one that ended it included. */
-  tokenIds: number[]
+  /** The body that OpenAI's `/v1/chat/completions` answers with. Not enumerable: the rest is data. */
+  toOpenAI(): ChatCompletion
+}
+
+/** Which of `n` answers an event belongs to; absent where there is but one. */
+interface OfChoice {
+  index?: number
 }
 
 /** What a stream yields. An error rejects the iterator instead. */
@@ -56,9 +100,21 @@ export type GenerationEvent =
   | { type: 'start'; usage: Usage; images: ImageInfo[] }
   /**
    * The piece of text that a token completed. `tokenId` is that token's; pieces that complete
-   * nothing, as inside a character, are not yielded.
+   * nothing, as inside a character, are not yielded. With `logprobs` comes the token's `logprob`, and
+   * in `logprobs` those of all tokens since the last piece, without the one that ends the answer.
    */
-  | { type: 'text'; text: string; tokenId: number }
+  | ({
+      type: 'text'
+      text: string
+      tokenId: number
+      logprob?: number
+      logprobs?: TokenLogprob[]
+    } & OfChoice)
+  /** A box, quad or point is complete; it comes after the text before its end. */
+  | ({ type: 'box'; box: Grounding } & OfChoice)
+  /** The same for one that goes to `unplacedBoxes`. */
+  | ({ type: 'unplaced-box'; box: NormalizedGrounding } & OfChoice)
+  /** Once, when all answers have ended; with `n`, the reason is the first one's. */
   | { type: 'finish'; finishReason: FinishReason; usage: Usage; timings: Timings }
 
 /** Token counts of a request that has not been run. */
@@ -68,4 +124,5 @@ export interface TokenCount {
   imageTokens: number
   videoTokens: number
   images: ImageInfo[]
+  videos: VideoInfo[]
 }

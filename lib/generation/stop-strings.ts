@@ -3,6 +3,9 @@
 /**
  * Text goes in piece by piece; what can no longer be part of a stop string comes out. A stop string
  * may straddle pieces, so a suffix that begins one is held back until it is decided.
+ *
+ * The stop string that is complete first ends the text, and of several complete at once the longest:
+ * what comes out does not depend on where the pieces were cut.
  */
 export class StopStrings {
   readonly #stops: readonly string[]
@@ -33,9 +36,18 @@ export class StopStrings {
     return held
   }
 
+  /** Where the stop string begins that ends first. */
   #firstStop(text: string): number | undefined {
-    const found = this.#stops.map((stop) => text.indexOf(stop)).filter((index) => index >= 0)
-    return found.length > 0 ? Math.min(...found) : undefined
+    let first: { begin: number; end: number } | undefined
+    for (const stop of this.#stops) {
+      const begin = text.indexOf(stop)
+      if (begin < 0) continue
+      const end = begin + stop.length
+      if (!first || end < first.end || (end === first.end && begin < first.begin)) {
+        first = { begin, end }
+      }
+    }
+    return first?.begin
   }
 
   /** Length of the longest suffix of `text` with which one of the stop strings begins. */

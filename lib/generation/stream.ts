@@ -2,7 +2,9 @@
 import { InvalidArgumentError } from '../errors.js'
 import { abortError, type Abort } from './abort.js'
 import { EventQueue } from './event-queue.js'
+import { identify, type CompletionIdentity } from './openai.js'
 import type { GenerateResult, GenerationEvent } from './result.js'
+import { serverSentEvents, toReadableStream } from './web-streams.js'
 
 /** Runs the request; tells `emit` what happens. */
 export type StartGeneration = (emit: (event: GenerationEvent) => void) => Promise<GenerateResult>
@@ -14,16 +16,19 @@ export type StartGeneration = (emit: (event: GenerationEvent) => void) => Promis
 export class GenerationStream implements AsyncIterable<GenerationEvent> {
   /** The whole answer. Rejects as the iterator does; nobody has to look at it. */
   readonly result: Promise<GenerateResult>
-  /** The text alone, piece by piece. Concatenated it is the result's `text`. */
+  /** The text alone, piece by piece. Concatenated it is the result's `text`: with `n`, the first answer's. */
   readonly textStream: AsyncIterable<string> = {
-    [Symbol.asyncIterator]: () => this.#read((event) => event.type === 'text' && event.text),
+    [Symbol.asyncIterator]: () =>
+      this.#read((event) => event.type === 'text' && !event.index && event.text),
   }
   readonly #abort: Abort
+  readonly #identity: CompletionIdentity
   readonly #events = new EventQueue<GenerationEvent>()
   #isRead = false
 
-  constructor(abort: Abort, start: StartGeneration) {
+  constructor(abort: Abort, start: StartGeneration, identity = identify(undefined, 'qwen2-vl')) {
     this.#abort = abort
+    this.#identity = identity
     this.result = start((event) => this.#events.push(event))
     this.result.then(
       () => this.#events.end(),
@@ -31,9 +36,25 @@ export class GenerationStream implements AsyncIterable<GenerationEvent> {
     )
   }
 
-  /** Ends the request: iterator and `result` reject with `reason`. */
+  /**
+   * Ends the request: iterator and `result` reject with `reason`, or with `onAbort: 'return'` end with
+   * what there is.
+   */
   abort(reason: unknown = abortError()): void {
     this.#abort.abort(reason)
+  }
+
+  /** The text as a web stream of strings; cancelling it cancels the request. */
+  toReadableStream(): ReadableStream<string> {
+    return toReadableStream(this.textStream)
+  }
+
+  /**
+   * OpenAI's streamed chat completion, as the body of a response of type `text/event-stream`. An error
+   * becomes its last event.
+   */
+  toSSE(): ReadableStream<Uint8Array> {
+    return toReadableStream(serverSentEvents(this, this.result, this.#identity))
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<GenerationEvent> {

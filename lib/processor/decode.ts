@@ -1,23 +1,20 @@
 /**
  * Decodes picture files to the samples that the reference's decoder (Pillow) gives: no rotation by
- * EXIF, no colour management, the first frame or page only. The work is done on sharp's threads.
+ * EXIF unless asked for, no colour management, the first frame or page only. The work is done on sharp's threads.
  *
  * Where it knowingly differs: 16-bit grey gives its high bytes, as 16-bit RGB does (Pillow clips it to
  * white); what the first frame of a GIF does not cover is black (Pillow: some colour of the palette);
  * AVIF and SVG are what libheif and librsvg make of them.
  */
-import { createRequire } from 'node:module'
-import type sharpModule from 'sharp'
 import type { Metadata, SharpOptions } from 'sharp'
 import { ImageError } from '../errors.js'
 import type { NativeRawPixels } from '../native.js'
 import { PNG_GREY_ALPHA, PNG_RGBA, readContainer, type Container } from './container.js'
+import { DEFAULT_MEDIA_OPTIONS, type MediaOptions } from './media-options.js'
+import { sharp } from './sharp.js'
 
-// sharp's ES modules need import attributes, which Node 20.9 has not; its CommonJS build runs there.
-const sharp = createRequire(import.meta.url)('sharp') as typeof sharpModule
-
-/** Largest picture that is decoded unless told otherwise, in pixels: 768 MiB as RGB. */
-export const DEFAULT_MAX_IMAGE_PIXELS = 1 << 28
+/** How pictures are decoded. */
+export type DecodeOptions = Pick<MediaOptions, 'maxImagePixels' | 'alpha' | 'exif'>
 
 /** Decoded samples, and what the reference does with a fourth (or second) channel. */
 export interface DecodedImage {
@@ -28,18 +25,15 @@ export interface DecodedImage {
 /**
  * @param bytes of the file; must not be changed before the promise settles.
  * @throws ImageError `ERR_IMAGE_DECODE` for what is no picture, damaged or cut short, and
- *   `ERR_IMAGE_TOO_LARGE` for one of more than `maxPixels` pixels, before it is decoded.
+ *   `ERR_IMAGE_TOO_LARGE` for one of more than `maxImagePixels` pixels, before it is decoded.
  */
-export async function decodeImage(bytes: Uint8Array, maxPixels: number): Promise<DecodedImage> {
+export async function decodeImage(
+  bytes: Uint8Array,
+  { maxImagePixels: maxPixels, alpha, exif }: DecodeOptions = DEFAULT_MEDIA_OPTIONS,
+): Promise<DecodedImage> {
   const container = readContainer(bytes)
   const input = withoutGifTransparency(bytes, container)
-  const options: SharpOptions = {
-    // What Pillow calls an error, and no mere warnings: junk between JPEG segments is common.
-    failOn: 'error',
-    ignoreIcc: true,
-    // Pillow turns TIFF files as their orientation says when it loads them, and no others.
-    autoOrient: container.format === 'tiff',
-  }
+  const options = sharpOptions(container, exif)
   const metadata = await decoding(bytes, () =>
     sharp(input, { ...options, limitInputPixels: false }).metadata(),
   )
@@ -54,7 +48,35 @@ export async function decodeImage(bytes: Uint8Array, maxPixels: number): Promise
   const { width, height, channels } = info
   return {
     pixels: { data, width, height, channels, cmyk },
-    alpha: transparencyCounts(container, metadata) ? 'composite' : 'drop',
+    alpha: alpha === 'composite' && transparencyCounts(container, metadata) ? 'composite' : 'drop',
+  }
+}
+
+/**
+ * The size in which decodeImage() would give a picture, from its header.
+ *
+ * @throws ImageError as decodeImage() does, but for damage behind the header.
+ */
+export async function readImageSize(
+  bytes: Uint8Array,
+  { maxImagePixels, exif }: DecodeOptions = DEFAULT_MEDIA_OPTIONS,
+): Promise<{ width: number; height: number }> {
+  const options = sharpOptions(readContainer(bytes), exif)
+  const metadata = await decoding(bytes, () =>
+    sharp(bytes, { ...options, limitInputPixels: false }).metadata(),
+  )
+  checkSize(metadata, maxImagePixels)
+  const { width, height } = options.autoOrient ? metadata.autoOrient : metadata
+  return { width, height }
+}
+
+function sharpOptions({ format }: Container, exif: DecodeOptions['exif']): SharpOptions {
+  return {
+    // What Pillow calls an error, and no mere warnings: junk between JPEG segments is common.
+    failOn: 'error',
+    ignoreIcc: true,
+    // Pillow turns TIFF files as their orientation says when it loads them, and no others.
+    autoOrient: exif === 'apply' || format === 'tiff',
   }
 }
 

@@ -1,9 +1,10 @@
 /** From a source to an item for the vision tower: read, decode, resize as the reference does. */
 import { availableParallelism } from 'node:os'
 import type { PreprocessorConfig } from '../checkpoint/checkpoint.js'
-import { fromNativeError, ImageError, InvalidArgumentError, VideoError } from '../errors.js'
+import { FetchError, fromNativeError, ImageError, InvalidArgumentError } from '../errors.js'
 import { nativeBinding, type NativeImage, type NativeVisionItem } from '../native.js'
-import { decodeImage, DEFAULT_MAX_IMAGE_PIXELS, type DecodedImage } from './decode.js'
+import { decodeImage, readImageSize, type DecodedImage } from './decode.js'
+import { DEFAULT_MEDIA_OPTIONS, processorLimits, type MediaOptions } from './media-options.js'
 import {
   DEFAULT_MAX_PIXELS,
   DEFAULT_MIN_PIXELS,
@@ -11,7 +12,9 @@ import {
   smartResize,
   type Size,
 } from './smart-resize.js'
+import { PreparedImage } from './prepared-image.js'
 import { loadSource, type ImageSource } from './source.js'
+import type { VideoInfo } from './video.js'
 
 /** Size limits of one image or of each frame of one video, in pixels; unset ones are the checkpoint's. */
 export interface PixelOptions {
@@ -34,17 +37,30 @@ export interface ImageInfo {
   tokens: number
 }
 
-/** An image or a video that is ready for the model. */
-export interface PreparedItem {
-  kind: 'image' | 'video'
-  /** Of a video: the size of its first frame, the tokens of all. */
-  info: ImageInfo
-  native: NativeVisionItem
+interface Measured {
   /** Time, height and width in patches. */
   gridThw: [number, number, number]
   /** Visual tokens, which is how often the placeholder stands in the prompt. */
   tokens: number
 }
+
+/** What is known of an image without its pixels. */
+export interface MeasuredImage extends Measured {
+  kind: 'image'
+  info: ImageInfo
+}
+
+/** What is known of a video without its pixels. */
+export interface MeasuredVideo extends Measured {
+  kind: 'video'
+  info: VideoInfo
+}
+
+/** An image or a video without its pixels. */
+export type MeasuredItem = MeasuredImage | MeasuredVideo
+
+/** An image or a video that is ready for the model. */
+export type PreparedItem = MeasuredItem & { native: NativeVisionItem }
 
 /** What is known about the request an image belongs to. */
 export interface PrepareContext {
@@ -52,8 +68,10 @@ export interface PrepareContext {
   index: number
   /** Ends the work between its stages; the promise then rejects with the signal's reason. */
   signal?: AbortSignal
-  /** Pixels a source may have. Default: 268,435,456. */
-  maxImagePixels?: number
+  /** The model's rules for images. Default: {@link DEFAULT_MEDIA_OPTIONS}. */
+  media?: MediaOptions | undefined
+  /** Does the part of the work on a video that takes memory, when there is a place for it. Default: at once. */
+  inPlace?: (<T>(work: () => Promise<T>) => Promise<T>) | undefined
 }
 
 /**
@@ -68,43 +86,58 @@ export async function prepareImage(
   context: PrepareContext,
 ): Promise<PreparedItem> {
   checkPixelOptions(options)
-  const place = { label: `Image ${context.index + 1}`, details: { index: context.index } }
-  const frame = await prepareFrame(source, options, preprocessor, context, place)
-  return toItem('image', [frame])
+  const place = imageAt(context.index)
+  const { original, image } = await prepareFrame(source, options, preprocessor, context, place)
+  return { ...describe(original, image), native: { frames: [image], isVideo: false } }
 }
 
 /**
- * Prepares a video that is given as its frames. Each is treated as an image, none is left out, and
- * the limits hold for each; all must come out in one size.
+ * The bytes of an image that has to be received first.
  *
- * @throws VideoError for fewer than two frames or different sizes, ImageError (with `index` of the
- *   video and `details.frame`) for a frame that cannot be used.
+ * @throws as prepareImage() does.
  */
-export async function prepareVideo(
-  frames: readonly ImageSource[],
+export async function receiveImage(
+  source: ImageSource,
+  { index, signal, media }: PrepareContext,
+): Promise<ImageSource> {
+  try {
+    signal?.throwIfAborted()
+    if (source instanceof PreparedImage) return source
+    const loaded = await loadSource(source, media, signal)
+    return loaded.kind === 'encoded' ? loaded.bytes : loaded.pixels
+  } catch (error) {
+    throw located(error, imageAt(index))
+  }
+}
+
+/**
+ * Size and tokens of an image, of which only the header is read.
+ *
+ * @throws ImageError as prepareImage() does, but for damage behind the header.
+ */
+export async function measureImage(
+  source: ImageSource,
   options: PixelOptions,
   preprocessor: PreprocessorConfig,
   context: PrepareContext,
-): Promise<PreparedItem> {
+): Promise<MeasuredItem> {
   checkPixelOptions(options)
-  const { index } = context
-  if (frames.length < 2) {
-    throw new VideoError(
-      'ERR_VIDEO_TOO_SHORT',
-      `Video ${index + 1} has ${frames.length === 1 ? 'one frame' : 'no frames'}; at least two are ` +
-        `needed.${frames.length === 1 ? ' Send a single picture as an image.' : ''}`,
-      { details: { index, frames: frames.length } },
-    )
-  }
-  const prepared = await mapConcurrently(frames, (source, frame) => {
-    const label = `Video ${index + 1}, frame ${frame + 1}`
-    return prepareFrame(source, options, preprocessor, context, {
-      label,
-      details: { index, frame },
-    })
-  })
-  checkFrameSizes(prepared, index)
-  return toItem('video', prepared)
+  const place = imageAt(context.index)
+  const { original, resized } = await measureFrame(source, options, preprocessor, context, place)
+  return describe(original, resized)
+}
+
+function imageAt(index: number): Place {
+  return { label: `Image ${index + 1}`, details: { index } }
+}
+
+function describe(original: Size, resized: Size): MeasuredImage {
+  const patch = SIDE_MULTIPLE / 2
+  const gridThw: MeasuredImage['gridThw'] = [1, resized.height / patch, resized.width / patch]
+  const tokens = (gridThw[1] * gridThw[2]) / 4
+  const { width, height } = original
+  const info = { width, height, resizedWidth: resized.width, resizedHeight: resized.height, tokens }
+  return { kind: 'image', info, gridThw, tokens }
 }
 
 /**
@@ -116,6 +149,7 @@ export function planResizes(
   original: Size,
   options: PixelOptions,
   preprocessor: Pick<PreprocessorConfig, 'minPixels' | 'maxPixels'>,
+  model: Pick<MediaOptions, 'minPixels' | 'maxPixels'> = {},
 ): Size[] {
   const { resizedHeight, resizedWidth } = options
   const defaults = { minPixels: DEFAULT_MIN_PIXELS, maxPixels: DEFAULT_MAX_PIXELS }
@@ -130,7 +164,7 @@ export function planResizes(
           },
           'utils',
         )
-  const final = smartResize(requested, preprocessor, 'processor')
+  const final = smartResize(requested, processorLimits(options, model, preprocessor), 'processor')
   const steps: Size[] = []
   let current = original
   for (const size of [requested, final]) {
@@ -140,32 +174,35 @@ export function planResizes(
   return steps
 }
 
-interface PreparedFrame {
+/** A picture, resized. */
+export interface PreparedFrame {
   original: Size
   image: NativeImage
 }
 
 /** Where a picture stands in the request, for its errors. */
-interface Place {
+export interface Place {
   label: string
   details: Record<string, number>
 }
 
-async function prepareFrame(
+/** Prepares a picture: an image, or a frame of a video that is given as pictures. */
+export async function prepareFrame(
   source: ImageSource,
   options: PixelOptions,
   preprocessor: PreprocessorConfig,
   context: PrepareContext,
   place: Place,
 ): Promise<PreparedFrame> {
-  const { signal, maxImagePixels = DEFAULT_MAX_IMAGE_PIXELS } = context
+  const { signal, media = DEFAULT_MEDIA_OPTIONS } = context
   try {
     signal?.throwIfAborted()
-    const { pixels, alpha } = await decodeSource(source, maxImagePixels, signal)
+    if (source instanceof PreparedImage) return source.frame(options)
+    const { pixels, alpha } = await decodeSource(source, media, signal)
     signal?.throwIfAborted()
     const original = { width: pixels.width, height: pixels.height }
-    const sizes = planResizes(original, options, preprocessor)
-    for (const size of sizes) checkResizedSize(size, maxImagePixels)
+    const sizes = planResizes(original, options, preprocessor, media)
+    for (const size of sizes) checkResizedSize(size, media.maxImagePixels)
     const image = await nativeBinding().prepareImage(pixels, alpha, sizes)
     signal?.throwIfAborted()
     return { original, image }
@@ -174,16 +211,44 @@ async function prepareFrame(
   }
 }
 
-async function decodeSource(
+/** The size a picture has and the one it would come out in, from its header alone. */
+export async function measureFrame(
   source: ImageSource,
-  maxPixels: number,
+  options: PixelOptions,
+  preprocessor: PreprocessorConfig,
+  { signal, media = DEFAULT_MEDIA_OPTIONS }: PrepareContext,
+  place: Place,
+): Promise<{ original: Size; resized: Size }> {
+  try {
+    signal?.throwIfAborted()
+    if (source instanceof PreparedImage) {
+      const { original, image } = source.frame(options)
+      return { original, resized: { width: image.width, height: image.height } }
+    }
+    const loaded = await loadSource(source, media, signal)
+    signal?.throwIfAborted()
+    const { width, height } =
+      loaded.kind === 'encoded' ? await readImageSize(loaded.bytes, media) : loaded.pixels
+    const original = { width, height }
+    const sizes = planResizes(original, options, preprocessor, media)
+    for (const size of [original, ...sizes]) checkResizedSize(size, media.maxImagePixels)
+    signal?.throwIfAborted()
+    return { original, resized: sizes.at(-1) ?? original }
+  } catch (error) {
+    throw located(error, place)
+  }
+}
+
+export async function decodeSource(
+  source: ImageSource,
+  media: MediaOptions,
   signal: AbortSignal | undefined,
 ): Promise<DecodedImage> {
-  const loaded = await loadSource(source)
+  const loaded = await loadSource(source, media, signal)
   signal?.throwIfAborted()
-  if (loaded.kind === 'encoded') return decodeImage(loaded.bytes, maxPixels)
+  if (loaded.kind === 'encoded') return decodeImage(loaded.bytes, media)
   const { data, width, height, channels } = loaded.pixels
-  checkResizedSize({ width, height }, maxPixels)
+  checkResizedSize({ width, height }, media.maxImagePixels)
   return {
     pixels: {
       data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
@@ -192,52 +257,19 @@ async function decodeSource(
       channels,
       cmyk: false,
     },
-    alpha: channels === 4 ? 'composite' : 'drop',
+    alpha: channels === 4 ? media.alpha : 'drop',
   }
 }
 
 /** Adds where the picture stands to an error about it. */
 function located(error: unknown, { label, details }: Place): unknown {
   const typed = fromNativeError(error)
-  if (!(typed instanceof ImageError)) return typed
-  return new ImageError(typed.code, `${label}: ${typed.message}`, {
-    cause: typed.cause ?? typed,
-    details: { ...typed.details, ...details },
-  })
-}
-
-function toItem(kind: 'image' | 'video', frames: PreparedFrame[]): PreparedItem {
-  const [first] = frames
-  if (first === undefined) throw new VideoError('ERR_VIDEO_TOO_SHORT', 'A video has no frames.')
-  const { width: resizedWidth, height: resizedHeight } = first.image
-  const patch = SIDE_MULTIPLE / 2
-  const gridThw: PreparedItem['gridThw'] = [
-    Math.ceil(frames.length / 2),
-    resizedHeight / patch,
-    resizedWidth / patch,
-  ]
-  const tokens = (gridThw[0] * gridThw[1] * gridThw[2]) / 4
-  return {
-    kind,
-    info: { ...first.original, resizedWidth, resizedHeight, tokens },
-    native: { frames: frames.map((frame) => frame.image), isVideo: kind === 'video' },
-    gridThw,
-    tokens,
-  }
-}
-
-function checkFrameSizes(frames: PreparedFrame[], index: number): void {
-  const first = frames[0]?.image
-  for (const [i, { image }] of frames.entries()) {
-    if (image.width === first?.width && image.height === first.height) continue
-    throw new VideoError(
-      'ERR_VIDEO_FRAME_SIZE',
-      `Video ${index + 1}: frame ${i + 1} comes out at ${image.width} x ${image.height} pixels, the ` +
-        `first at ${first?.width ?? 0} x ${first?.height ?? 0}. Frames of one video need one size; ` +
-        'resizedHeight and resizedWidth can set it.',
-      { details: { index, frame: i, width: image.width, height: image.height } },
-    )
-  }
+  if (!(typed instanceof ImageError || typed instanceof FetchError)) return typed
+  const message = `${label}: ${typed.message}`
+  const options = { cause: typed.cause ?? typed, details: { ...typed.details, ...details } }
+  return typed instanceof ImageError
+    ? new ImageError(typed.code, message, options)
+    : new FetchError(typed.code as `ERR_FETCH_${string}`, message, options)
 }
 
 /** A minimum asked for can be as absurd as a picture. */
@@ -251,7 +283,8 @@ function checkResizedSize({ width, height }: Size, maxPixels: number): void {
   )
 }
 
-function checkPixelOptions(options: PixelOptions): void {
+/** @throws InvalidArgumentError for a limit or size that is no positive integer. */
+export function checkPixelOptions(options: PixelOptions): void {
   const { minPixels, maxPixels, resizedHeight, resizedWidth } = options
   for (const [name, value] of Object.entries({
     minPixels,
@@ -273,7 +306,7 @@ const MAX_CONCURRENCY = Math.min(4, availableParallelism())
  * Maps with a few items under way at once. After a failure no further item is begun, and the promise
  * rejects when the ones under way have ended.
  */
-async function mapConcurrently<T, R>(
+export async function mapConcurrently<T, R>(
   items: readonly T[],
   map: (item: T, index: number) => Promise<R>,
 ): Promise<R[]> {

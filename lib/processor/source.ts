@@ -2,7 +2,15 @@
 import { open, stat } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { types } from 'node:util'
-import { ImageError, InvalidArgumentError } from '../errors.js'
+import { ImageError, InvalidArgumentError, Qwen2VLError } from '../errors.js'
+import { isByteStream, readByteStream, tooManyBytes, type ByteStream } from './byte-stream.js'
+import { fetchMedia } from './fetch.js'
+import {
+  DEFAULT_MEDIA_OPTIONS,
+  IMAGE_FETCH_TIMEOUT_MS,
+  type MediaOptions,
+} from './media-options.js'
+import { PreparedImage } from './prepared-image.js'
 
 /** Decoded pixels, rows from top to bottom, `channels` interleaved samples of 8 bits each. */
 export interface RawPixels {
@@ -15,62 +23,174 @@ export interface RawPixels {
 }
 
 /**
- * An image: a path; a `file:` or `data:` URL as string or `URL` (also `data:image;base64,...`); the
- * bytes of an image file, which must not be changed meanwhile; or {@link RawPixels}.
+ * Something that makes image bytes when asked: a `sharp` pipeline, which is asked for its pixels, or
+ * anything else with a `toBuffer()` that gives an encoded image, such as a canvas.
  */
-export type ImageSource = string | URL | Uint8Array | ArrayBuffer | RawPixels
+export interface BufferSource {
+  toBuffer(): Uint8Array | Promise<Uint8Array>
+}
+
+/**
+ * An image: a path; an `http(s):`, `file:` or `data:` URL as string or `URL` (also
+ * `data:image;base64,...`); the bytes of an image file in any view or buffer, which must not be changed
+ * meanwhile, or as a `Blob` or a stream, which can be read once; {@link RawPixels}; a `sharp` pipeline; or
+ * a {@link PreparedImage}.
+ */
+export type ImageSource = RawImageSource | PreparedImage
+
+/** An image that has to be read and decoded. */
+export type RawImageSource =
+  string | URL | ArrayBufferView | ArrayBufferLike | Blob | ByteStream | RawPixels | BufferSource
 
 /** A source that has been read, but not decoded. */
 export type LoadedSource =
   { kind: 'encoded'; bytes: Uint8Array } | { kind: 'pixels'; pixels: RawPixels }
 
-/** Largest file that is read. Far more than any picture within the pixel limit needs. */
-const MAX_FILE_BYTES = 1 << 30
+/** Tells by its kind alone whether a value can be an image; {@link loadSource} judges what is inside. */
+export function isImageSource(value: unknown): value is ImageSource {
+  if (typeof value === 'string' || value instanceof URL) return true
+  if (ArrayBuffer.isView(value) || types.isAnyArrayBuffer(value)) return true
+  if (!isObject(value)) return false
+  if (value instanceof PreparedImage) return true
+  return hasToBuffer(value) || isBlob(value) || isByteStream(value) || looksLikePixels(value)
+}
+
+/** True for what others send in their own time: web addresses, streams, Blobs. */
+export function arrivesSlowly(source: ImageSource): boolean {
+  if (typeof source === 'string') return /^https?:/i.test(source)
+  if (source instanceof URL) return arrivesSlowly(source.href)
+  if (!isObject(source) || hasToBuffer(source)) return false
+  return isBlob(source) || isByteStream(source)
+}
 
 /**
  * Reads a source. Strings are told apart in the reference's order: `http(s):`, `file:`, `data:`,
  * and anything else is a path.
  *
- * @throws ImageError `ERR_IMAGE_NOT_FOUND`, `ERR_IMAGE_READ`, `ERR_IMAGE_EMPTY`, `ERR_IMAGE_SOURCE`
- *   or `ERR_IMAGE_PIXELS`; InvalidArgumentError for what is no source at all.
+ * @throws ImageError `ERR_IMAGE_NOT_FOUND`, `ERR_IMAGE_READ`, `ERR_IMAGE_EMPTY`, `ERR_IMAGE_SOURCE`,
+ *   `ERR_IMAGE_TOO_LARGE` or `ERR_IMAGE_PIXELS`; FetchError for web addresses;
+ *   InvalidArgumentError for what is no source at all.
  */
-export async function loadSource(source: ImageSource): Promise<LoadedSource> {
-  if (typeof source === 'string') return encoded(await loadString(source))
-  if (source instanceof URL) return encoded(await loadString(source.href))
-  if (types.isUint8Array(source)) return encoded(source)
-  if (types.isAnyArrayBuffer(source)) return encoded(new Uint8Array(source))
-  if (isObject(source) && 'data' in source) {
-    checkRawPixels(source)
-    return { kind: 'pixels', pixels: source }
+export async function loadSource(
+  source: ImageSource,
+  media: MediaOptions = DEFAULT_MEDIA_OPTIONS,
+  signal?: AbortSignal,
+): Promise<LoadedSource> {
+  if (typeof source === 'string') return encoded(await loadString(source, media, signal), media)
+  if (source instanceof URL) return encoded(await loadString(source.href, media, signal), media)
+  if (ArrayBuffer.isView(source) || types.isAnyArrayBuffer(source)) {
+    return encoded(bytesOf(source), media)
+  }
+  if (isObject(source)) {
+    // A sharp pipeline is a stream as well: what it can do best comes first.
+    if (hasToBuffer(source)) return loadBufferSource(source, media)
+    if (isBlob(source)) return encoded(await readBlob(source, media), media)
+    if (isByteStream(source)) {
+      return encoded(await readByteStream(source, media.maxImageBytes, signal), media)
+    }
+    if ('data' in source) {
+      checkRawPixels(source)
+      return { kind: 'pixels', pixels: source }
+    }
   }
   throw new InvalidArgumentError(
-    `An image is ${describe(source)}; expected a path, a file: or data: URL, the bytes of an image ` +
-      'file (Buffer, Uint8Array, ArrayBuffer) or raw pixels { data, width, height, channels }.',
+    `An image is ${describe(source)}; expected a path, a URL, the bytes of an image file (Buffer, typed ` +
+      'array, ArrayBuffer, Blob, stream), raw pixels { data, width, height, channels } or a sharp pipeline.',
   )
 }
 
-function encoded(bytes: Uint8Array): LoadedSource {
+function encoded(bytes: Uint8Array, { maxImageBytes }: MediaOptions): LoadedSource {
+  checkEncodedSize(bytes.length, maxImageBytes, 'it')
   if (bytes.length > 0) return { kind: 'encoded', bytes }
   throw new ImageError('ERR_IMAGE_EMPTY', 'it has no bytes. Send the whole file.')
 }
 
-async function loadString(source: string): Promise<Uint8Array> {
+function checkEncodedSize(bytes: number, limit: number, name: string): void {
+  if (bytes > limit) throw tooManyBytes(name, bytes, limit)
+}
+
+/** The same bytes as a Uint8Array; shared memory, which others may write to, is copied. */
+function bytesOf(source: ArrayBufferView | ArrayBufferLike): Uint8Array {
+  const bytes = ArrayBuffer.isView(source)
+    ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength)
+    : new Uint8Array(source)
+  return types.isSharedArrayBuffer(bytes.buffer) ? Uint8Array.from(bytes) : bytes
+}
+
+async function readBlob(blob: Blob, { maxImageBytes }: MediaOptions): Promise<Uint8Array> {
+  checkEncodedSize(blob.size, maxImageBytes, 'it')
+  try {
+    return new Uint8Array(await blob.arrayBuffer())
+  } catch (error) {
+    throw new ImageError('ERR_IMAGE_READ', `its Blob cannot be read (${reasonOf(error)}).`, {
+      cause: error,
+    })
+  }
+}
+
+/** The part of a sharp pipeline that is needed to ask for pixels instead of a file. */
+interface SharpPipeline extends BufferSource {
+  clone(): SharpPipeline
+  toColourspace(space: 'srgb'): SharpPipeline
+  raw(options: { depth: 'uchar' }): {
+    toBuffer(options: { resolveWithObject: true }): Promise<{ data: Uint8Array; info: RawPixels }>
+  }
+}
+
+/** Pixels of a sharp pipeline, so that nothing is lost in a file between; the file of anything else. */
+async function loadBufferSource(source: BufferSource, media: MediaOptions): Promise<LoadedSource> {
+  try {
+    if (!isSharp(source)) {
+      const bytes: unknown = await source.toBuffer()
+      if (types.isUint8Array(bytes)) return encoded(bytes, media)
+      throw new InvalidArgumentError(
+        `An image's toBuffer() gave ${describe(bytes)}; expected the bytes of an image file.`,
+      )
+    }
+    const pipeline = source.clone().toColourspace('srgb').raw({ depth: 'uchar' })
+    const { data, info } = await pipeline.toBuffer({ resolveWithObject: true })
+    const { width, height, channels } = info
+    return { kind: 'pixels', pixels: { data, width, height, channels } }
+  } catch (error) {
+    if (Qwen2VLError.isInstance(error)) throw error
+    throw new ImageError(
+      'ERR_IMAGE_SOURCE',
+      `its toBuffer() failed (${reasonOf(error)}). Check the pipeline, or pass the bytes.`,
+      { cause: error },
+    )
+  }
+}
+
+async function loadString(
+  source: string,
+  media: MediaOptions,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array> {
   const scheme = /^([a-z][a-z0-9+.-]+):/i.exec(source.slice(0, 64))?.[1]?.toLowerCase()
   switch (scheme) {
     case 'http':
     case 'https':
-      throw new InvalidArgumentError(
-        `The image ${shorten(source)} is a web address; URLs are not fetched yet. Fetch it and ` +
-          'pass the bytes.',
-        { details: { url: source } },
+      return fetchMedia(
+        source,
+        {
+          ...media,
+          expect: 'image',
+          maxBytes: media.maxImageBytes,
+          timeoutMs: media.fetchTimeoutMs ?? IMAGE_FETCH_TIMEOUT_MS,
+        },
+        signal,
       )
-    case 'file':
-      return readFirst(filePaths(source), source)
     case 'data':
-      return decodeDataUrl(source)
-    default:
-      return readFirst([source], source)
+      return decodeDataUrl(source, media.maxImageBytes)
   }
+  if (!media.allowFiles) {
+    throw new ImageError(
+      'ERR_IMAGE_SOURCE',
+      `${shorten(source)} would be read from a file, which this model was told not to do ` +
+        '(allowFiles: false). Pass the bytes or a data: URL.',
+    )
+  }
+  return readFirst(scheme === 'file' ? filePaths(source) : [source], source, media.maxImageBytes)
 }
 
 /**
@@ -89,16 +209,16 @@ function filePaths(url: string): string[] {
 }
 
 /** The first of `paths` at which there is something. */
-async function readFirst(paths: string[], source: string): Promise<Uint8Array> {
+async function readFirst(paths: string[], source: string, maxBytes: number): Promise<Uint8Array> {
   for (const path of paths) {
-    const bytes = await readImageFile(path)
+    const bytes = await readImageFile(path, maxBytes)
     if (bytes !== undefined) return bytes
   }
   throw notFound(paths[0] ?? source)
 }
 
 /** undefined when there is nothing at `path`. */
-async function readImageFile(path: string): Promise<Uint8Array | undefined> {
+async function readImageFile(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
   try {
     // Asked first, because opening a pipe would wait for a writer.
     const info = await stat(path)
@@ -108,14 +228,7 @@ async function readImageFile(path: string): Promise<Uint8Array | undefined> {
         `${shorten(path)} is ${info.isDirectory() ? 'a folder' : 'not a regular file'}. Name a picture file.`,
       )
     }
-    if (info.size > MAX_FILE_BYTES) {
-      throw new ImageError(
-        'ERR_IMAGE_TOO_LARGE',
-        `${shorten(path)} is ${info.size.toLocaleString('en')} bytes; at most ` +
-          `${MAX_FILE_BYTES.toLocaleString('en')} are read. Send a smaller picture.`,
-        { details: { bytes: info.size, limit: MAX_FILE_BYTES } },
-      )
-    }
+    checkEncodedSize(info.size, maxBytes, shorten(path))
     await using handle = await open(path, 'r')
     return await handle.readFile()
   } catch (error) {
@@ -143,7 +256,7 @@ function notFound(path: string): ImageError {
 }
 
 /** Everything after the first `base64,` is decoded; the media type is not looked at. */
-function decodeDataUrl(url: string): Uint8Array {
+function decodeDataUrl(url: string, maxBytes: number): Uint8Array {
   const marker = 'base64,'
   const start = url.indexOf(marker)
   if (start < 0) {
@@ -153,6 +266,7 @@ function decodeDataUrl(url: string): Uint8Array {
     )
   }
   let text = url.slice(start + marker.length)
+  if (!text.includes('%')) checkEncodedSize(Buffer.byteLength(text, 'base64'), maxBytes, 'it')
   if (text.includes('%')) {
     try {
       text = decodeURIComponent(text)
@@ -182,6 +296,35 @@ function checkRawPixels({ data, width, height, channels }: RawPixels): void {
   if (data.length !== expected) {
     fail(`its data has ${data.length} bytes, not ${width} x ${height} x ${channels} = ${expected}`)
   }
+}
+
+/** A broken one counts too: what is wrong with it is told later. */
+function looksLikePixels(value: object): boolean {
+  return ['data', 'width', 'height', 'channels'].every((key) => key in value)
+}
+
+function hasToBuffer(value: object): value is BufferSource {
+  return 'toBuffer' in value && typeof value.toBuffer === 'function'
+}
+
+function isSharp(value: BufferSource): value is SharpPipeline {
+  return ['clone', 'toColourspace', 'raw', 'metadata'].every(
+    (name) => typeof (value as unknown as Record<string, unknown>)[name] === 'function',
+  )
+}
+
+/** Also Blobs of other implementations. */
+function isBlob(value: object): value is Blob {
+  return (
+    'arrayBuffer' in value &&
+    typeof value.arrayBuffer === 'function' &&
+    'size' in value &&
+    typeof value.size === 'number'
+  )
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : describe(error)
 }
 
 /** Callers without types pass anything; the declared type of a source promises too much. */

@@ -25,7 +25,7 @@ export class StreamingDecoder {
     if (token.length === 0) return ''
     const bytes = this.#pending.length === 0 ? token : Buffer.concat([this.#pending, token])
     const length = completePrefixLength(bytes)
-    this.#pending = length === bytes.length ? none : bytes.slice(length)
+    this.#pending = length === bytes.length ? none : bytes.subarray(length)
     return decodeUtf8(bytes.subarray(0, length))
   }
 

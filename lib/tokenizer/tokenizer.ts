@@ -100,6 +100,11 @@ export class Tokenizer {
     return this.#vocabulary.tokens.idToToken(id)
   }
 
+  /** The bytes of a token; none for an id without one. */
+  tokenBytes(id: number): Uint8Array {
+    return this.#vocabulary.tokens.bytesOf(id)
+  }
+
   /** Whether `skipSpecialTokens` leaves the id out. */
   isSpecial(id: number): boolean {
     return this.#vocabulary.special[id] === 1

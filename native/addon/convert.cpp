@@ -98,6 +98,14 @@ SamplingOptions read_sampling(const ObjectReader& reader) {
   sampling.frequency_penalty = static_cast<float>(reader.number("frequencyPenalty", -1e3, 1e3));
   sampling.presence_penalty = static_cast<float>(reader.number("presencePenalty", -1e3, 1e3));
   sampling.penalty_last_n = reader.integer("penaltyLastN", -1, kMaxInt32);
+  sampling.no_repeat_ngram_size = reader.integer("noRepeatNgramSize", 0, kMaxInt32);
+  const Napi::Array biases = reader.array("logitBias");
+  for (uint32_t i = 0; i < biases.Length(); ++i) {
+    const ObjectReader entry(biases.Get(i),
+                             reader.path("logitBias") + "[" + std::to_string(i) + "]");
+    sampling.logit_bias.push_back({static_cast<int32_t>(entry.integer("id", 0, kMaxInt32)),
+                                   static_cast<float>(entry.number("bias", -1e9, 1e9))});
+  }
   sampling.seed = reader.unsigned_bigint("seed");
   return sampling;
 }
@@ -215,6 +223,7 @@ LoadOptions read_load_options(Napi::Value value) {
   options.engine.max_sequences = reader.integer("maxSequences", 1, 65536);
   options.engine.max_queue = reader.integer("maxQueue", 0, kMaxInt32);
   options.engine.prefill_chunk = reader.integer("prefillChunk", 1, 65536);
+  options.engine.image_cache_bytes = reader.integer("imageCacheBytes", 0, kMaxSafeInteger);
 
   options.model.num_kv_blocks = (kv_tokens - 1) / kKvBlockTokens + 1;
   if (options.model.num_kv_blocks > kMaxInt32) {
@@ -234,6 +243,9 @@ GenerationRequest read_generation_request(const ObjectReader& reader) {
   request.sampling = read_sampling(reader.object("sampling"));
   request.stop_ids = reader.int32_array("stopIds");
   request.max_tokens = reader.integer("maxTokens", 1, kMaxInt32);
+  request.priority = static_cast<int32_t>(reader.integer("priority", -kMaxInt32, kMaxInt32));
+  request.use_cache = reader.boolean("useCache");
+  request.log_probabilities = reader.boolean("logProbabilities");
   request.top_logits = static_cast<int>(reader.integer("topLogits", 0, 1024));
   return request;
 }
@@ -256,11 +268,17 @@ Napi::Object to_js(Napi::Env env, const EngineMetrics& metrics) {
   set("running", metrics.running);
   set("waiting", metrics.waiting);
   set("kvBlocksUsed", metrics.kv_blocks_used);
+  set("kvBlocksCached", metrics.kv_blocks_cached);
   set("kvBlocksTotal", metrics.kv_blocks_total);
   set("generatedTokens", metrics.generated_tokens);
   set("promptTokens", metrics.prompt_tokens);
+  set("cachedPromptTokens", metrics.cached_prompt_tokens);
   set("steps", metrics.steps);
   set("preemptions", metrics.preemptions);
+  set("imageCacheHits", metrics.image_cache.hits);
+  set("imageCacheMisses", metrics.image_cache.misses);
+  set("imageCacheImages", metrics.image_cache.images);
+  set("imageCacheBytes", metrics.image_cache.bytes);
   return object;
 }
 
@@ -270,12 +288,18 @@ Napi::Object to_js(Napi::Env env, const GenerationStats& stats) {
     object.Set(key, Napi::Number::New(env, value));
   };
   set("promptTokens", static_cast<double>(stats.prompt_tokens));
+  set("cachedTokens", static_cast<double>(stats.cached_tokens));
   set("completionTokens", static_cast<double>(stats.completion_tokens));
   set("queueMs", stats.queue_ms);
   set("visionMs", stats.vision_ms);
   set("prefillMs", stats.prefill_ms);
   set("firstTokenMs", stats.first_token_ms);
   set("decodeMs", stats.decode_ms);
+  Napi::Array reused = Napi::Array::New(env, stats.reused_items.size());
+  for (uint32_t i = 0; i < stats.reused_items.size(); ++i) {
+    reused.Set(i, Napi::Boolean::New(env, stats.reused_items[i]));
+  }
+  object.Set("reusedItems", reused);
   return object;
 }
 
@@ -323,6 +347,8 @@ Napi::Object to_js(Napi::Env env, const TokenOutput& token) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("type", "token");
   object.Set("id", token.id);
+  object.Set("logit", token.logit);
+  object.Set("logSumExp", token.log_sum_exp);
   if (token.top_logits.empty()) return object;
   Napi::Array top = Napi::Array::New(env, token.top_logits.size());
   for (uint32_t i = 0; i < token.top_logits.size(); ++i) {

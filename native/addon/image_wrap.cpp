@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -19,19 +20,31 @@ constexpr napi_type_tag kImageTag = {0x5d1f4f1a9b0c4e21, 0x8e6a7b3cd2f04917};
 constexpr int64_t kMaxSide = 1 << 20;
 constexpr int kSideMultiple = kPatchSize * kMergeSize;
 
-struct Size {
+struct Resize {
   int width;
   int height;
+  bool is_float;  // torchvision's filter for video frames instead of Pillow's
 };
 
-std::vector<Size> read_sizes(Napi::Value value) {
+/// 'pillow', which is the default, or 'torchvision'.
+bool read_filter(const ObjectReader& reader) {
+  const Napi::Value value = reader.value("filter");
+  if (value.IsUndefined()) return false;
+  const std::string name = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+  if (name != "pillow" && name != "torchvision") {
+    throw_invalid(reader.path("filter"), "'pillow' or 'torchvision'");
+  }
+  return name == "torchvision";
+}
+
+std::vector<Resize> read_sizes(Napi::Value value) {
   if (!value.IsArray()) throw_invalid("sizes", "an array");
   const auto array = value.As<Napi::Array>();
-  std::vector<Size> sizes;
+  std::vector<Resize> sizes;
   for (uint32_t i = 0; i < array.Length(); ++i) {
     const ObjectReader reader(array.Get(i), "sizes[" + std::to_string(i) + "]");
     sizes.push_back({static_cast<int>(reader.integer("width", 1, kMaxSide)),
-                     static_cast<int>(reader.integer("height", 1, kMaxSide))});
+                     static_cast<int>(reader.integer("height", 1, kMaxSide)), read_filter(reader)});
   }
   return sizes;
 }
@@ -52,6 +65,33 @@ Napi::Uint8Array read_bytes(const ObjectReader& reader, const char* key) {
     }
   }
   throw_invalid(reader.path(key), "a Uint8Array");
+}
+
+/// Not zeroed first: of a large picture they are hundreds of megabytes.
+struct Patches {
+  std::shared_ptr<float[]> values;
+  size_t count;
+};
+
+/// Over the same memory, because copying that much would hold the event loop; over a copy where the
+/// runtime allows no memory of others.
+Napi::Value to_float32_array(Napi::Env env, Patches patches) {
+  const size_t bytes = patches.count * sizeof(float);
+  auto owner = std::make_unique<std::shared_ptr<float[]>>(patches.values);
+  const napi_finalize release = [](napi_env, void*, void* hint) {
+    delete static_cast<std::shared_ptr<float[]>*>(hint);
+  };
+  napi_value buffer = nullptr;
+  const napi_status status = napi_create_external_arraybuffer(env, patches.values.get(), bytes,
+                                                              release, owner.get(), &buffer);
+  if (status == napi_ok) {
+    static_cast<void>(owner.release());  // the buffer's from now on
+    return Napi::Float32Array::New(env, patches.count, Napi::ArrayBuffer(env, buffer), 0);
+  }
+  if (status != napi_no_external_buffers_allowed) throw Napi::Error::New(env);
+  Napi::Float32Array copy = Napi::Float32Array::New(env, patches.count);
+  std::copy_n(patches.values.get(), patches.count, copy.Data());
+  return copy;
 }
 
 int64_t byte_size(const RgbImage& image) { return static_cast<int64_t>(image.pixels.size()); }
@@ -141,7 +181,7 @@ Napi::Value prepare_image(const Napi::CallbackInfo& info) {
   pixels.channels = static_cast<int>(reader.integer("channels", 1, 4));
   pixels.cmyk = reader.boolean("cmyk");
   const AlphaRule alpha = read_alpha_rule(info[1]);
-  std::vector<Size> sizes = read_sizes(info[2]);
+  std::vector<Resize> sizes = read_sizes(info[2]);
 
   // The reference keeps the caller's bytes alive, and uncopied, until the promise is settled.
   auto keep_alive = std::make_shared<Napi::Reference<Napi::Uint8Array>>(Napi::Persistent(data));
@@ -149,7 +189,11 @@ Napi::Value prepare_image(const Napi::CallbackInfo& info) {
       env, "qwen2-vl.prepareImage",
       [pixels, alpha, sizes = std::move(sizes)] {
         RgbImage image = qvl::to_rgb(pixels, alpha);
-        for (const Size& size : sizes) image = resize_bicubic(image, size.width, size.height);
+        for (const Resize& size : sizes) {
+          image = size.is_float ? resize_bicubic_float(image, size.width, size.height)
+                                : resize_bicubic(image, size.width, size.height);
+        }
+        image.content = content_hash(image);
         return std::make_shared<const RgbImage>(std::move(image));
       },
       [keep_alive](Napi::Env settled, std::shared_ptr<const RgbImage> image) {
@@ -168,19 +212,16 @@ Napi::Value extract_patches(const Napi::CallbackInfo& info) {
   const std::array<double, 3> mean = reader.triple("imageMean");
   const std::array<double, 3> std_deviation = reader.triple("imageStd");
   const double rescale_factor = reader.number("rescaleFactor", -1e6, 1e6);
-  return run_async<std::vector<float>>(
+  return run_async<Patches>(
       env, "qwen2-vl.extractPatches",
       [item, mean, std_deviation, rescale_factor] {
         const PixelTable table = PixelTable::make(mean, std_deviation, rescale_factor);
-        std::vector<float> patches(static_cast<size_t>(item.num_patches() * kPatchValues));
-        qvl::extract_patches(item, table, 0, item.num_patches(), patches.data());
+        const auto count = static_cast<size_t>(item.num_patches() * kPatchValues);
+        Patches patches{std::make_shared_for_overwrite<float[]>(count), count};
+        qvl::extract_patches(item, table, 0, item.num_patches(), patches.values.get());
         return patches;
       },
-      [](Napi::Env settled, const std::vector<float>& patches) {
-        Napi::Float32Array array = Napi::Float32Array::New(settled, patches.size());
-        std::copy(patches.begin(), patches.end(), array.Data());
-        return array;
-      });
+      to_float32_array);
 }
 
 }  // namespace qvl::addon

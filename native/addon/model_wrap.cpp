@@ -7,6 +7,7 @@
 #include "addon/convert.h"
 #include "addon/errors.h"
 #include "addon/generation.h"
+#include "addon/image_wrap.h"
 
 namespace qvl::addon {
 
@@ -15,6 +16,9 @@ Napi::Function ModelWrap::define(Napi::Env env) {
       env, "NativeModel",
       {InstanceMethod<&ModelWrap::generate>("generate", napi_default_method),
        InstanceMethod<&ModelWrap::metrics>("metrics", napi_default_method),
+       InstanceMethod<&ModelWrap::clear_cache>("clearCache", napi_default_method),
+       InstanceMethod<&ModelWrap::pin>("pin", napi_default_method),
+       InstanceMethod<&ModelWrap::unpin>("unpin", napi_default_method),
        InstanceMethod<&ModelWrap::dispose>("dispose", napi_default_method),
        InstanceAccessor<&ModelWrap::device>("device", napi_enumerable),
        InstanceAccessor<&ModelWrap::num_parameters>("numParameters", napi_enumerable),
@@ -43,6 +47,32 @@ Napi::Value ModelWrap::generate(const Napi::CallbackInfo& info) {
 
 Napi::Value ModelWrap::metrics(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return to_js(info.Env(), model_->engine->metrics()); });
+}
+
+Napi::Value ModelWrap::clear_cache(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return run_async<Nothing>(
+        info.Env(), "qwen2-vl.clearCache",
+        [engine = model_->engine.get()] {
+          engine->clear_cache();
+          return Nothing{};
+        },
+        [model = model_](Napi::Env env, Nothing) { return env.Undefined(); });
+  });
+}
+
+Napi::Value ModelWrap::pin(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    model_->engine->pin(content_hash(read_vision_item(info[0], "item")));
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value ModelWrap::unpin(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    model_->engine->unpin(content_hash(read_vision_item(info[0], "item")));
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value ModelWrap::dispose(const Napi::CallbackInfo& info) {

@@ -1,27 +1,13 @@
 #include "engine/engine.h"
 
-#include <algorithm>
-#include <condition_variable>
 #include <limits>
-#include <mutex>
-#include <new>
 #include <string>
-#include <thread>
-#include <unordered_map>
 #include <utility>
 
-#include "common/error.h"
-#include "engine/block_pool.h"
-#include "engine/generation.h"
-#include "engine/sampler.h"
-#include "engine/scheduler.h"
+#include "engine/engine_impl.h"
 
 namespace qvl {
 namespace {
-
-double milliseconds(Clock::duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
 
 void check_options(const EngineOptions& options) {
   const auto check = [](const char* name, int64_t value, int64_t lowest) {
@@ -37,112 +23,15 @@ void check_options(const EngineOptions& options) {
   check("maxQueue", options.max_queue, 0);
   check("maxContext", options.max_context, 2);
   check("prefillChunk", options.prefill_chunk, 1);
-}
-
-Error disposed_error() {
-  return {"ERR_DISPOSED", "the model was disposed; load it again to go on"};
-}
-
-/// The exception in flight as an Error: listeners get no other type.
-std::exception_ptr current_error() {
-  try {
-    throw;
-  } catch (const Error&) {
-    return std::current_exception();
-  } catch (const std::bad_alloc&) {
-    return std::make_exception_ptr(
-        Error("ERR_OUT_OF_MEMORY",
-              "the system gave no memory for this step: run fewer or smaller requests at once"));
-  } catch (const std::exception& error) {
-    return std::make_exception_ptr(
-        Error("ERR_INTERNAL", std::string("unexpected: ") + error.what() + "; please report this"));
-  } catch (...) {
-    return std::make_exception_ptr(Error(
-        "ERR_INTERNAL", "an operation stopped although nobody asked it to; please report this"));
+  if (options.image_cache_bytes < 0) {
+    throw Error("ERR_INVALID_ARGUMENT",
+                "imageCacheBytes is " + std::to_string(options.image_cache_bytes) +
+                    "; it must be 0 (keep none) or a number of bytes",
+                {{"path", std::string("imageCacheBytes")}});
   }
 }
-
-Generation& generation_of(const StepItem& item) { return *static_cast<Generation*>(item.sequence); }
 
 }  // namespace
-
-/// Everything without a lock below belongs to the engine's thread.
-class Engine::Impl {
- public:
-  Impl(std::unique_ptr<Model> model, const EngineOptions& options)
-      : options_(options),
-        config_(model->config()),
-        model_(std::move(model)),
-        pool_(model_->num_kv_blocks()),
-        limits_{options.max_context, pool_.num_total() * kKvBlockTokens},
-        scheduler_({options.max_sequences, options.prefill_chunk, model_->max_step_tokens(),
-                    kKvBlockTokens},
-                   &pool_),
-        sampler_(config_.vocab_size) {
-    metrics_.kv_blocks_total = pool_.num_total();
-  }
-
-  // ---- from any thread ----
-  uint64_t submit(GenerationRequest request, std::shared_ptr<GenerationListener> listener);
-  void cancel(uint64_t id);
-  EngineMetrics metrics() const;
-  /// Starts the thread, which keeps `self` alive until it ends.
-  void start(std::shared_ptr<Impl> self) {
-    thread_ = std::thread([self = std::move(self)] { self->run(); });
-    thread_id_ = thread_.get_id();
-  }
-  void shutdown();
-  /// After shutdown(): nobody will join.
-  void abandon();
-
- private:
-  void run();
-  bool take_messages();
-  void turn();
-  void refuse_if_closed() const;
-
-  void advance_vision(Generation& generation);
-  void run_step(std::span<const StepItem> items);
-  bool forward(std::span<const StepItem> items, std::exception_ptr* error);
-  bool should_stop(std::span<const StepItem> items) const;
-  void take_results(std::span<const StepItem> items, std::span<const float> logits);
-  void take_token(Generation& generation, std::span<const float> logits);
-  void note_start(Generation& generation);
-  void note_prefill(std::span<const StepItem> items, Clock::duration duration);
-  void free_embeddings();
-
-  template <class Event>
-  void notify(Generation& generation, const Event& event);
-  template <class Event>
-  void end(Generation& generation, const Event& last_event);
-  void finish(Generation& generation, FinishReason reason);
-  void fail(Generation& generation, const std::exception_ptr& error);
-  void fail_all(const std::exception_ptr& error);
-  void publish_metrics();
-
-  const EngineOptions options_;
-  const ModelConfig config_;
-  std::unique_ptr<Model> model_;
-  BlockPool pool_;
-  const GenerationLimits limits_;
-  Scheduler scheduler_;
-  Sampler sampler_;
-  EngineMetrics counters_;             // the monotonic part
-  std::atomic<bool> shutdown_{false};  // written under mutex_
-
-  mutable std::mutex mutex_;
-  std::condition_variable wake_;
-  // Guarded by mutex_:
-  uint64_t next_id_ = 1;
-  std::unordered_map<uint64_t, std::unique_ptr<Generation>> live_;  // erased by the thread only
-  std::vector<Generation*> inbox_;
-  bool cancels_pending_ = false;
-  EngineMetrics metrics_;
-
-  std::mutex join_mutex_;
-  std::thread thread_;
-  std::thread::id thread_id_;
-};
 
 // ---- from any thread ----
 
@@ -190,7 +79,15 @@ EngineMetrics Engine::Impl::metrics() const {
   const std::lock_guard lock(mutex_);
   EngineMetrics result = metrics_;
   result.waiting += static_cast<int64_t>(inbox_.size());
+  result.image_cache = embeddings_.metrics();
   return result;
+}
+
+void Engine::Impl::clear_cache() {
+  std::unique_lock lock(mutex_);
+  const uint64_t asked = ++clears_asked_;
+  wake_.notify_one();
+  cleared_.wait(lock, [&] { return clears_done_ >= asked || has_ended_; });
 }
 
 void Engine::Impl::shutdown() {
@@ -207,258 +104,6 @@ void Engine::Impl::shutdown() {
 void Engine::Impl::abandon() {
   if (thread_.joinable()) thread_.detach();
 }
-
-// ---- the thread ----
-
-void Engine::Impl::run() {
-  for (;;) {
-    try {
-      if (!take_messages()) break;
-      turn();
-    } catch (...) {
-      fail_all(current_error());
-    }
-  }
-  fail_all(std::make_exception_ptr(disposed_error()));
-  model_.reset();
-}
-
-/// Waits while there is nothing to do. False when the engine is to end.
-bool Engine::Impl::take_messages() {
-  std::vector<Generation*> arrived;
-  std::vector<Generation*> cancelled;
-  {
-    std::unique_lock lock(mutex_);
-    wake_.wait(lock, [&] {
-      return shutdown_ || cancels_pending_ || !inbox_.empty() || !scheduler_.idle();
-    });
-    if (shutdown_) return false;
-    arrived.swap(inbox_);
-    if (std::exchange(cancels_pending_, false)) {
-      for (const auto& [id, generation] : live_) {
-        if (generation->cancelled) cancelled.push_back(generation.get());
-      }
-    }
-  }
-  for (Generation* generation : arrived) scheduler_.add(generation);
-  for (Generation* generation : cancelled) finish(*generation, FinishReason::kCancelled);
-  return true;
-}
-
-void Engine::Impl::turn() {
-  const StepPlan plan = scheduler_.plan();
-  counters_.preemptions += static_cast<int64_t>(plan.preempted.size());
-  publish_metrics();
-  // One piece beside one step: sequences that decode wait for a piece, not for an image.
-  if (plan.vision != nullptr) advance_vision(*static_cast<Generation*>(plan.vision));
-  if (!plan.items.empty() && !shutdown_) run_step(plan.items);
-}
-
-void Engine::Impl::advance_vision(Generation& generation) {
-  note_start(generation);
-  const Clock::time_point begin = Clock::now();
-  try {
-    if (generation.advance_vision(*model_)) scheduler_.finish_vision(&generation);
-  } catch (...) {
-    fail(generation, current_error());
-    return;
-  }
-  generation.stats.vision_ms += milliseconds(Clock::now() - begin);
-}
-
-/// A step that fails with several sequences is run again with each alone, so that an error ends
-/// only the sequence that causes it.
-void Engine::Impl::run_step(std::span<const StepItem> items) {
-  std::exception_ptr error;
-  if (forward(items, &error)) return;
-  if (error == nullptr) return;  // stopped
-  if (items.size() == 1) return fail(generation_of(items[0]), error);
-  for (size_t i = 0; i < items.size(); ++i) {
-    const auto item = items.subspan(i, 1);
-    if (should_stop(item)) continue;
-    std::exception_ptr own_error;
-    if (!forward(item, &own_error) && own_error) fail(generation_of(item[0]), own_error);
-  }
-}
-
-/// Runs the items and takes their tokens. False with an error, or without one when it was stopped.
-bool Engine::Impl::forward(std::span<const StepItem> items, std::exception_ptr* error) {
-  std::vector<std::vector<VisionSpan>> spans(items.size());
-  std::vector<StepSequence> sequences;
-  for (size_t i = 0; i < items.size(); ++i) {
-    Generation& generation = generation_of(items[i]);
-    note_start(generation);
-    const size_t first = static_cast<size_t>(items[i].first_token);
-    const size_t count = static_cast<size_t>(items[i].count);
-    spans[i] = generation.vision_spans(items[i].first_token, items[i].count);
-    const auto part = [&](const std::vector<int32_t>& values) {
-      return std::span<const int32_t>(values).subspan(first, count);
-    };
-    sequences.push_back({part(generation.tokens), part(generation.positions.t),
-                         part(generation.positions.h), part(generation.positions.w),
-                         items[i].first_token, generation.blocks, spans[i],
-                         items[i].wants_logits ? LogitsWanted::kLast : LogitsWanted::kNone});
-  }
-  const Clock::time_point begin = Clock::now();
-  std::span<const float> logits;
-  try {
-    logits = model_->forward(sequences, [&] { return should_stop(items); });
-  } catch (const Cancelled&) {
-    if (!should_stop(items)) *error = current_error();
-    return false;
-  } catch (...) {
-    *error = current_error();
-    return false;
-  }
-  ++counters_.steps;
-  note_prefill(items, Clock::now() - begin);
-  take_results(items, logits);
-  return true;
-}
-
-bool Engine::Impl::should_stop(std::span<const StepItem> items) const {
-  return shutdown_ || std::all_of(items.begin(), items.end(), [](const StepItem& item) {
-           return generation_of(item).cancelled.load();
-         });
-}
-
-void Engine::Impl::take_results(std::span<const StepItem> items, std::span<const float> logits) {
-  const size_t vocab_size = static_cast<size_t>(config_.vocab_size);
-  bool prompt_ended = false;
-  size_t row = 0;
-  for (const StepItem& item : items) {
-    scheduler_.finish_item(item);
-    if (!item.wants_logits) continue;
-    Generation& generation = generation_of(item);
-    prompt_ended |= generation.num_answer() == 0;
-    take_token(generation, logits.subspan(row++ * vocab_size, vocab_size));
-  }
-  if (prompt_ended) free_embeddings();
-}
-
-void Engine::Impl::take_token(Generation& generation, std::span<const float> logits) {
-  if (generation.cancelled) return;  // the next take_messages() ends it
-  TokenOutput output;
-  try {
-    output.id = sampler_.sample(logits, generation.tokens, generation.num_prompt,
-                                generation.request.sampling);
-    output.top_logits = top_logits(logits, generation.request.top_logits);
-    generation.append(output.id);
-  } catch (...) {
-    return fail(generation, current_error());
-  }
-  scheduler_.append_token(&generation);
-  ++counters_.generated_tokens;
-  const Clock::time_point now = Clock::now();
-  if (generation.stats.completion_tokens == 1) {
-    counters_.prompt_tokens += generation.num_prompt;
-    generation.first_token_at = now;
-    generation.stats.first_token_ms = milliseconds(now - generation.submitted_at);
-  }
-  generation.stats.decode_ms = milliseconds(now - generation.first_token_at);
-
-  notify(generation, [&](GenerationListener& listener) { listener.on_token(output); });
-  if (generation.is_stop(output.id)) return finish(generation, FinishReason::kStop);
-  if (generation.num_answer() == generation.max_answer) finish(generation, FinishReason::kLength);
-}
-
-void Engine::Impl::note_start(Generation& generation) {
-  if (std::exchange(generation.started, true)) return;
-  generation.stats.queue_ms = milliseconds(Clock::now() - generation.submitted_at);
-}
-
-void Engine::Impl::note_prefill(std::span<const StepItem> items, Clock::duration duration) {
-  for (const StepItem& item : items) {
-    Generation& generation = generation_of(item);
-    if (generation.num_answer() == 0) generation.stats.prefill_ms += milliseconds(duration);
-  }
-}
-
-/// Visual tokens are needed until the prompt is in the cache, and again after a preemption. They
-/// are kept while one is possible: they are small beside the KV of the same tokens (C floats
-/// against L * 2 * G * D values), and encoding again would take seconds.
-void Engine::Impl::free_embeddings() {
-  for (Sequence* sequence : scheduler_.running()) {
-    auto& generation = *static_cast<Generation*>(sequence);
-    if (generation.embeddings.empty() || generation.phase != SequencePhase::kDecode) continue;
-    if (!scheduler_.may_be_preempted(sequence)) generation.embeddings.clear();
-  }
-}
-
-// ---- events ----
-
-template <class Event>
-void Engine::Impl::notify(Generation& generation, const Event& event) {
-  try {
-    event(*generation.listener);
-  } catch (...) {
-    // Against its contract; the engine must live on, so it is not told anything more than the end.
-    const std::lock_guard lock(mutex_);
-    generation.cancelled = cancels_pending_ = true;
-  }
-}
-
-/// Gives back all that the generation holds, then tells its listener, so that a listener who looks
-/// finds the memory free.
-template <class Event>
-void Engine::Impl::end(Generation& generation, const Event& last_event) {
-  scheduler_.remove(&generation);
-  generation.encoding.reset();
-  generation.embeddings.clear();
-  decltype(live_)::node_type owner;  // destroyed last and without the lock: listeners may call us
-  bool is_last = false;
-  {
-    const std::lock_guard lock(mutex_);
-    owner = live_.extract(generation.id);
-    is_last = live_.empty();
-  }
-  if (is_last) model_->trim_kv_cache();
-  publish_metrics();
-  notify(generation, last_event);
-}
-
-void Engine::Impl::finish(Generation& generation, FinishReason reason) {
-  end(generation,
-      [&](GenerationListener& listener) { listener.on_finish(reason, generation.stats); });
-}
-
-void Engine::Impl::fail(Generation& generation, const std::exception_ptr& error) {
-  end(generation, [&](GenerationListener& listener) { listener.on_error(error); });
-}
-
-/// Ends all that were submitted before now, oldest first. Allocates nothing.
-void Engine::Impl::fail_all(const std::exception_ptr& error) {
-  uint64_t end_id = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    inbox_.clear();
-    end_id = next_id_;
-  }
-  for (uint64_t id = 0; id < end_id;) {
-    Generation* oldest = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      for (const auto& [live_id, generation] : live_) {
-        if (live_id >= id && live_id < end_id && (oldest == nullptr || live_id < oldest->id)) {
-          oldest = generation.get();
-        }
-      }
-    }
-    if (oldest == nullptr) return;
-    id = oldest->id + 1;
-    fail(*oldest, error);
-  }
-}
-
-void Engine::Impl::publish_metrics() {
-  const std::lock_guard lock(mutex_);
-  metrics_ = counters_;
-  metrics_.running = scheduler_.num_running();
-  metrics_.waiting = scheduler_.num_waiting();
-  metrics_.kv_blocks_used = pool_.num_used();
-  metrics_.kv_blocks_total = pool_.num_total();
-}
-
 // ---- Engine ----
 
 Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options) {
@@ -481,6 +126,12 @@ uint64_t Engine::submit(GenerationRequest request, std::shared_ptr<GenerationLis
 void Engine::cancel(uint64_t id) { impl_->cancel(id); }
 
 void Engine::shutdown() { impl_->shutdown(); }
+
+void Engine::clear_cache() { impl_->clear_cache(); }
+
+void Engine::pin(const ContentHash& item) { impl_->embeddings().pin(item); }
+
+void Engine::unpin(const ContentHash& item) { impl_->embeddings().unpin(item); }
 
 EngineMetrics Engine::metrics() const { return impl_->metrics(); }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "engine/embedding_cache.h"
 #include "engine/request.h"
 #include "model/model.h"
 
@@ -16,13 +17,17 @@ struct EngineOptions {
   int64_t max_queue = 1024;
   int64_t max_context = 32768;  // prompt plus answer of one sequence
   int64_t prefill_chunk = 256;  // prefill tokens in a step, so that decoding sequences go on
+  int64_t image_cache_bytes = int64_t{256} << 20;  // visual tokens that are kept; 0 = none
 };
 
 /// A snapshot for metrics and leak tests.
 struct EngineMetrics {
   int64_t running = 0, waiting = 0;
-  int64_t kv_blocks_used = 0, kv_blocks_total = 0;
+  /// used: by running sequences; cached: by nobody, but with contents that may be found again.
+  int64_t kv_blocks_used = 0, kv_blocks_cached = 0, kv_blocks_total = 0;
   int64_t generated_tokens = 0, prompt_tokens = 0, steps = 0, preemptions = 0;
+  int64_t cached_prompt_tokens = 0;  // of prompt_tokens, those from the prefix cache
+  EmbeddingCacheMetrics image_cache;
 };
 
 class Engine {
@@ -44,6 +49,15 @@ class Engine {
   /// thread, also while a step runs. All is done when it returns, except in a listener's callback:
   /// there it is done when the callback has returned.
   void shutdown();
+
+  /// Forgets all KV blocks and visual tokens that are kept for later requests, pinned ones
+  /// excepted. Memory goes back to the system when nothing runs. Returns when it is done, within
+  /// one step; not from a listener's callback.
+  void clear_cache();
+  /// The visual tokens of the item are kept from their first encode on, whatever the budget of the
+  /// image cache, until as many unpin() as pin() were called.
+  void pin(const ContentHash& item);
+  void unpin(const ContentHash& item);
 
   EngineMetrics metrics() const;
 

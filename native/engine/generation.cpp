@@ -28,7 +28,7 @@ void check_ids(const GenerationRequest& request, int64_t vocab_size) {
 }
 
 void check_options(const GenerationRequest& request, int64_t vocab_size) {
-  check_sampling_options(request.sampling);
+  check_sampling_options(request.sampling, vocab_size);
   if (request.max_tokens < 1) {
     refuse("maxTokens",
            "maxTokens is " + std::to_string(request.max_tokens) + "; it must be at least 1");
@@ -99,9 +99,11 @@ std::vector<VisionRun> find_runs(std::span<const int32_t> prompt, std::span<cons
       ++i;
       continue;
     }
-    const size_t item = next_item(is_video);
-    runs.push_back({static_cast<int64_t>(i), items[item].num_tokens(), item});
-    i += static_cast<size_t>(items[item].num_tokens());
+    const size_t index = next_item(is_video);
+    const VisionItem& item = items[index];
+    runs.push_back({static_cast<int64_t>(i), item.num_tokens(), index, item.grid_t(), item.grid_h(),
+                    item.grid_w(), content_hash(item)});
+    i += static_cast<size_t>(item.num_tokens());
   }
   return runs;
 }
@@ -130,11 +132,15 @@ Generation::Generation(GenerationRequest submitted, std::shared_ptr<GenerationLi
   }
   positions = compute_positions(tokens, grids, config.image_token_id, config.video_token_id);
   vision_runs = find_runs(tokens, request.items, config);
-  needs_vision = !vision_runs.empty();
+  if (!vision_runs.empty()) vision_end = vision_runs.back().end();
+  embeddings.resize(request.items.size());
+  uses_cache = request.use_cache;
+  priority = request.priority;
 
   max_cached = num_prompt + max_answer - 1;  // the last token is never fed back
   check_memory(max_cached, limits.cache_tokens);
   stats.prompt_tokens = num_prompt;
+  stats.reused_items.assign(request.items.size(), true);
 }
 
 void Generation::append(int32_t token) {
@@ -149,27 +155,73 @@ bool Generation::is_stop(int32_t token) const {
          request.stop_ids.end();
 }
 
-bool Generation::advance_vision(Model& model) {
-  const size_t item = embeddings.size();
-  if (encoding == nullptr) encoding = model.begin_vision(std::move(request.items[item]));
-  if (!encoding->advance()) return false;
-  embeddings.push_back(encoding->take_result());
-  encoding.reset();
+BlockContent Generation::block_content(int64_t index) const {
+  const int64_t first = index * kKvBlockTokens;
+  BlockContent content;
+  content.tokens =
+      std::span<const int32_t>(tokens).subspan(static_cast<size_t>(first), kKvBlockTokens);
   for (const VisionRun& run : vision_runs) {
-    const int64_t rows = embeddings[item].rows.rows;
-    if (run.item != item || run.count == rows) continue;
-    throw Error("ERR_INTERNAL", "the vision tower gave " + std::to_string(rows) +
+    const int64_t begin = std::max(run.first_token, first);
+    const int64_t end = std::min(run.end(), first + kKvBlockTokens);
+    if (begin >= end) continue;
+    content.visual.push_back({begin - first, end - begin, run.content, run.grid_t, run.grid_h,
+                              run.grid_w, begin - run.first_token});
+  }
+  return content;
+}
+
+const VisionRun* Generation::next_to_encode() const {
+  for (const VisionRun& run : vision_runs) {
+    if (run.end() > num_cached && embeddings[run.item].buffer == nullptr) return &run;
+  }
+  return nullptr;
+}
+
+bool Generation::advance_vision(Model& model, EmbeddingCache& cache) {
+  if (encoding == nullptr) {
+    encoding_run = next_to_encode();
+    if (encoding_run == nullptr) return true;
+    if (uses_cache) {
+      if (const auto known = cache.find(encoding_run->content)) {
+        take_embedding(*encoding_run, *known);
+        return next_to_encode() == nullptr;
+      }
+    }
+    stats.reused_items[encoding_run->item] = false;
+    encoding = model.begin_vision(std::move(request.items[encoding_run->item]));
+  }
+  if (!encoding->advance()) return false;
+  VisionEmbedding embedding = encoding->take_result();
+  encoding.reset();
+  take_embedding(*encoding_run, embedding);
+  if (uses_cache) cache.insert(encoding_run->content, embedding);
+  return next_to_encode() == nullptr;
+}
+
+void Generation::take_embedding(const VisionRun& run, VisionEmbedding embedding) {
+  if (embedding.rows.rows != run.count) {
+    throw Error("ERR_INTERNAL", "the vision tower gave " + std::to_string(embedding.rows.rows) +
                                     " tokens for an item of " + std::to_string(run.count) +
                                     ": please report this");
   }
-  return embeddings.size() == request.items.size();
+  embeddings[run.item] = std::move(embedding);
+  vision_end = 0;
+  for (const VisionRun& other : vision_runs) {
+    if (embeddings[other.item].buffer == nullptr) vision_end = other.end();
+  }
+}
+
+void Generation::note_computed(int64_t first_token, int64_t count) {
+  const int64_t taken_over = std::min(first_token, num_prompt) - num_seen;
+  if (taken_over > 0) stats.cached_tokens += taken_over;
+  num_seen = std::max(num_seen, first_token + count);
 }
 
 std::vector<VisionSpan> Generation::vision_spans(int64_t first, int64_t count) const {
   std::vector<VisionSpan> spans;
   for (const VisionRun& run : vision_runs) {
     const int64_t begin = std::max(run.first_token, first);
-    const int64_t end = std::min(run.first_token + run.count, first + count);
+    const int64_t end = std::min(run.end(), first + count);
     if (begin >= end) continue;
     spans.push_back({begin - first, end - begin, &embeddings[run.item], begin - run.first_token});
   }

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/embedding_cache.h"
 #include "engine/request.h"
 #include "engine/sequence.h"
 #include "model/model.h"
@@ -20,6 +21,10 @@ struct VisionRun {
   int64_t first_token = 0;
   int64_t count = 0;
   size_t item = 0;  // index into GenerationRequest::items
+  int64_t grid_t = 0, grid_h = 0, grid_w = 0;
+  ContentHash content;  // of the item
+
+  int64_t end() const { return first_token + count; }
 };
 
 /// What submit() checks a request against.
@@ -41,8 +46,14 @@ struct Generation : Sequence {
   int64_t num_answer() const { return num_tokens - num_prompt; }
   bool is_stop(int32_t token) const;
 
-  /// Encodes the next piece of the next item; true when all items are encoded.
-  bool advance_vision(Model& model);
+  BlockContent block_content(int64_t index) const override;
+
+  /// Takes from the cache, or encodes the next piece of, the next item that it needs; true when it
+  /// has all that it needs. An item is needed when not all of its tokens are in the KV cache.
+  bool advance_vision(Model& model, EmbeddingCache& cache);
+  /// Tokens from `first_token` on were computed: those before it and behind what had been computed
+  /// so far came from the prefix cache.
+  void note_computed(int64_t first_token, int64_t count);
   /// The parts of its visual items in tokens [first, first + count), relative to `first`.
   std::vector<VisionSpan> vision_spans(int64_t first, int64_t count) const;
 
@@ -55,14 +66,20 @@ struct Generation : Sequence {
 
   std::vector<VisionRun> vision_runs;  // in prompt order
   std::unique_ptr<VisionEncoding> encoding;
-  std::vector<VisionEmbedding> embeddings;  // by item
+  const VisionRun* encoding_run = nullptr;  // what is being encoded
+  std::vector<VisionEmbedding> embeddings;  // by item; without a buffer where it has none
 
   std::atomic<bool> cancelled{false};
 
   GenerationStats stats;
+  int64_t num_seen = 0;  // tokens that were once computed or taken over
   Clock::time_point submitted_at = Clock::now();
   bool started = false;
   Clock::time_point first_token_at;
+
+ private:
+  const VisionRun* next_to_encode() const;
+  void take_embedding(const VisionRun& run, VisionEmbedding embedding);
 };
 
 }  // namespace qvl

@@ -9,8 +9,15 @@
 
 namespace qvl {
 
+/// Added to the logit of one token.
+struct LogitBias {
+  int32_t id = 0;
+  float bias = 0.0f;
+};
+
 /// Options of the sampler, in the reference's meaning and order (transformers' logits processors):
-/// repetition penalty, frequency and presence penalty, temperature, top-k, top-p, min-p, one draw.
+/// logit bias, repetition penalty, no-repeat n-gram, frequency and presence penalty, temperature,
+/// top-k, top-p, min-p, one draw.
 struct SamplingOptions {
   float temperature = 0.0f;  // 0 = greedy: argmax after the penalties, lowest id on ties
   int64_t top_k = 0;         // 0 = off
@@ -21,6 +28,9 @@ struct SamplingOptions {
   float presence_penalty = 0.0f;    // over the answer
   /// How many last tokens of prompt and answer the penalties see; -1 = all, 0 = none.
   int64_t penalty_last_n = -1;
+  /// No sequence of this many tokens occurs twice in prompt and answer; 0 = off.
+  int64_t no_repeat_ngram_size = 0;
+  std::vector<LogitBias> logit_bias;
   uint64_t seed = 0;  // a draw depends on the seed and the index of the token in the answer alone
 };
 
@@ -32,7 +42,11 @@ struct GenerationRequest {
   /// text.
   std::vector<int32_t> stop_ids;
   int64_t max_tokens = 1024;
-  int top_logits = 0;  // how many (id, raw logit) pairs come with each token
+  int32_t priority = 0;  // higher runs first; an answer does not depend on it
+  /// False: nothing of it comes from the prefix and the image cache, and nothing goes there.
+  bool use_cache = true;
+  bool log_probabilities = false;  // TokenOutput::log_sum_exp is wanted
+  int top_logits = 0;              // how many (id, raw logit) pairs come with each token
 };
 
 /// kStop: a stop id was emitted. kLength: max_tokens, or prompt and answer reached max_context.
@@ -43,9 +57,13 @@ struct TopLogit {
   float logit;
 };
 
+/// The logarithm of a token's probability (before bias, penalties and temperature) is its raw logit
+/// less log_sum_exp.
 struct TokenOutput {
   int32_t id = 0;
-  std::vector<TopLogit> top_logits;  // before penalties, largest first
+  float logit = 0.0f;                // raw
+  double log_sum_exp = 0.0;          // of all raw logits; 0 unless log_probabilities
+  std::vector<TopLogit> top_logits;  // raw, largest first
 };
 
 /// Times in milliseconds. queue: submit to first work; vision: encoding this request's items;
@@ -53,7 +71,9 @@ struct TokenOutput {
 /// to first token; decode: first to last token.
 struct GenerationStats {
   int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;  // of the prompt, taken from the prefix cache
   int64_t completion_tokens = 0;
+  std::vector<bool> reused_items;  // by item: it was not encoded for this request
   double queue_ms = 0, vision_ms = 0, prefill_ms = 0, first_token_ms = 0, decode_ms = 0;
 };
 

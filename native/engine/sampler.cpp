@@ -21,6 +21,11 @@ bool has_penalties(const SamplingOptions& options) {
           options.presence_penalty != 0.0f);
 }
 
+/// Whether scores are anything but the logits.
+bool changes_scores(const SamplingOptions& options) {
+  return has_penalties(options) || options.no_repeat_ngram_size != 0 || !options.logit_bias.empty();
+}
+
 [[noreturn]] void fail_numerics(size_t id, float logit) {
   throw Error("ERR_NUMERICS", "the logit of token " + std::to_string(id) + " is " +
                                   std::to_string(logit) +
@@ -111,7 +116,7 @@ int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> 
                         int64_t num_prompt, const SamplingOptions& options) {
   if (options.temperature == 0.0f) {
     check_logits(logits);
-    if (!has_penalties(options)) return static_cast<int32_t>(argmax(logits));
+    if (!changes_scores(options)) return static_cast<int32_t>(argmax(logits));
     return static_cast<int32_t>(argmax(penalized(logits, history, num_prompt, options)));
   }
   const uint64_t index = history.size() - static_cast<uint64_t>(num_prompt);
@@ -122,8 +127,32 @@ std::span<const float> Sampler::penalized(std::span<const float> logits,
                                           std::span<const int32_t> history, int64_t num_prompt,
                                           const SamplingOptions& options) {
   scores_.assign(logits.begin(), logits.end());
+  for (const LogitBias& entry : options.logit_bias) {
+    scores_[static_cast<size_t>(entry.id)] += entry.bias;
+  }
   if (has_penalties(options)) penalize(history, num_prompt, options);
+  // No penalty changes -infinity, so the bans may come last: behind frequency and presence too.
+  if (options.no_repeat_ngram_size > 0) ban_repeated_ngrams(history, options.no_repeat_ngram_size);
   return scores_;
+}
+
+/// An id is banned where it would complete n tokens that stand in the history already.
+void Sampler::ban_repeated_ngrams(std::span<const int32_t> history, int64_t size) {
+  if (static_cast<int64_t>(history.size()) < size) return;
+  const size_t context = static_cast<size_t>(size) - 1;  // tokens of the n-gram that are there
+  const auto last = history.last(context);
+  for (size_t next = context; next < history.size(); ++next) {
+    const auto before = history.subspan(next - context, context);
+    // Backwards, since most places differ in the token right before.
+    if (!std::equal(before.rbegin(), before.rend(), last.rbegin())) continue;
+    scores_[static_cast<size_t>(history[next])] = -kInfinity;
+  }
+  if (std::all_of(scores_.begin(), scores_.end(), [](float x) { return x == -kInfinity; })) {
+    throw Error("ERR_INVALID_ARGUMENT",
+                "noRepeatNgramSize is " + std::to_string(size) +
+                    ", and every token of the vocabulary would repeat one: raise it or set it to 0",
+                {{"path", std::string("noRepeatNgramSize")}});
+  }
 }
 
 void Sampler::penalize(std::span<const int32_t> history, int64_t num_prompt,
@@ -220,6 +249,13 @@ double uniform_draw(uint64_t seed, uint64_t index) {
   return static_cast<double>(split_mix(state) >> 11) * 0x1.0p-53;
 }
 
+double log_sum_exp(std::span<const float> logits) {
+  const double largest = static_cast<double>(logits[argmax(logits)]);
+  double sum = 0.0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
+  return largest + std::log(sum);
+}
+
 std::vector<TopLogit> top_logits(std::span<const float> logits, int64_t count) {
   const size_t wanted = std::min(static_cast<size_t>(std::max<int64_t>(count, 0)), logits.size());
   const auto before = [](const TopLogit& a, const TopLogit& b) {
@@ -241,7 +277,7 @@ std::vector<TopLogit> top_logits(std::span<const float> logits, int64_t count) {
   return top;
 }
 
-void check_sampling_options(const SamplingOptions& options) {
+void check_sampling_options(const SamplingOptions& options, int64_t vocab_size) {
   const auto at_least = [](float value, float low) { return std::isfinite(value) && value >= low; };
   check_range("temperature", options.temperature, at_least(options.temperature, 0.0f),
               "0 (greedy) or a positive number");
@@ -261,6 +297,14 @@ void check_sampling_options(const SamplingOptions& options) {
               std::fabs(options.presence_penalty) <= 1000.0f, "between -1000 and 1000");
   check_range("penaltyLastN", static_cast<double>(options.penalty_last_n),
               options.penalty_last_n >= -1, "-1 (all) or the number of last tokens to look at");
+  check_range("noRepeatNgramSize", static_cast<double>(options.no_repeat_ngram_size),
+              options.no_repeat_ngram_size >= 0, "0 (off) or a positive integer");
+  for (const LogitBias& entry : options.logit_bias) {
+    check_range("logitBias", entry.id, entry.id >= 0 && entry.id < vocab_size,
+                "for ids of the model's vocabulary");
+    check_range("logitBias", static_cast<double>(entry.bias), std::fabs(entry.bias) <= 1e9f,
+                "between -1e9 and 1e9");
+  }
 }
 
 }  // namespace qvl

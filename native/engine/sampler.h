@@ -1,9 +1,9 @@
 #pragma once
 
 // Chooses the next token from a row of logits. The order is the reference's (transformers' logits
-// processors): repetition penalty, frequency and presence penalty, temperature, top-k, top-p,
-// min-p, one draw. Scores are float32 as in the reference; sums of weights are double, in order of
-// id (top-p: largest first).
+// processors): logit bias, repetition penalty, no-repeat n-gram, frequency and presence penalty,
+// temperature, top-k, top-p, min-p, one draw. Scores are float32 as in the reference; sums of
+// weights are double, in order of id (top-p: largest first).
 
 #include <cstdint>
 #include <span>
@@ -27,7 +27,8 @@ class Sampler {
 
   /// The next id. `history` is the prompt and, from `num_prompt` on, the answer so far; the draw
   /// depends on options.seed and the length of the answer alone. Throws Error(ERR_NUMERICS) when a
-  /// logit is NaN or +infinity, or all are -infinity (which is otherwise allowed: a masked id).
+  /// logit is NaN or +infinity, or all are -infinity (which is otherwise allowed: a masked id), and
+  /// Error(ERR_INVALID_ARGUMENT) when no_repeat_ngram_size leaves no id.
   int32_t sample(std::span<const float> logits, std::span<const int32_t> history,
                  int64_t num_prompt, const SamplingOptions& options);
 
@@ -37,13 +38,14 @@ class Sampler {
                                         std::span<const int32_t> history, int64_t num_prompt,
                                         const SamplingOptions& options);
 
-  /// The logits after the penalties; valid until the next call.
+  /// The logits after bias, penalties and bans; valid until the next call.
   std::span<const float> penalized(std::span<const float> logits, std::span<const int32_t> history,
                                    int64_t num_prompt, const SamplingOptions& options);
 
  private:
   void penalize(std::span<const int32_t> history, int64_t num_prompt,
                 const SamplingOptions& options);
+  void ban_repeated_ngrams(std::span<const int32_t> history, int64_t size);
   void keep_top_p(const SamplingOptions& options);
 
   std::vector<float> scores_;           // V
@@ -58,10 +60,13 @@ class Sampler {
 /// A number of [0, 1) that depends on its arguments alone (counter-based SplitMix64).
 double uniform_draw(uint64_t seed, uint64_t index);
 
+/// log(sum(exp(logits))), summed in double in order of id.
+double log_sum_exp(std::span<const float> logits);
+
 /// The `count` largest logits, largest first; the lowest id first among equal ones.
 std::vector<TopLogit> top_logits(std::span<const float> logits, int64_t count);
 
 /// Throws Error(ERR_INVALID_ARGUMENT) when an option is out of its range.
-void check_sampling_options(const SamplingOptions& options);
+void check_sampling_options(const SamplingOptions& options, int64_t vocab_size);
 
 }  // namespace qvl

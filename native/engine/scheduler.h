@@ -3,20 +3,29 @@
 // Which tokens of which sequences the next step computes. Pure bookkeeping: no tensors, no threads,
 // no clock, so that every decision can be tested as a table.
 //
-// - First come, first served. The running sequences and the waiting ones are both in order of
-//   arrival, and every running one arrived before every waiting one.
-// - A step takes one token of every decoding sequence, then prompt chunks in order of arrival.
+// - Higher priorities first; first come, first served within one. The running sequences and the
+//   waiting ones are both in this order, and of one priority every running one arrived before every
+//   waiting one.
+// - A step takes one token of every decoding sequence, then prompt chunks in order. Sequences have
+//   their visual items encoded in order too, but one whose turn has begun keeps it.
 // - A sequence is admitted when the pool can hold all its known tokens and still has one block to
-//   grow for every running sequence; it then owns the blocks of all its known tokens.
-// - When a decoding sequence finds no block, the most recently admitted sequence gives up its own
-//   and goes back to the front of the queue; what it had computed is computed again later. So the
-//   oldest sequence always goes on, and because each fits alone, every one ends.
+//   grow for every running sequence; it then owns the blocks of all its known tokens. Nobody passes
+//   a waiting sequence that does not fit yet, and nobody is preempted for it.
+// - Full blocks are found again by content: those that a sequence begins with and that are in the
+//   prefix cache are not computed again. Its last known token always is, for its logits.
+// - When a decoding sequence finds no block, the last of the running ones (of the lowest priority,
+//   the most recently admitted) gives up its own and goes back to the front of its priority's
+//   queue; what is by then no longer in the prefix cache is computed again. So the first, the
+//   oldest of the highest priority, always goes on, and because each fits alone, every one ends
+//   unless higher priorities keep coming.
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <vector>
 
 #include "engine/block_pool.h"
+#include "engine/prefix_cache.h"
 #include "engine/sequence.h"
 
 namespace qvl {
@@ -26,6 +35,8 @@ struct SchedulerOptions {
   int64_t prefill_chunk = 256;    // prompt tokens of a step, over all sequences
   int64_t max_step_tokens = 512;  // tokens of a step; at least max_sequences
   int64_t block_tokens = 32;
+  /// The most tokens that any sequence can ever have in the KV cache; the pool bounds it too.
+  int64_t max_cached = std::numeric_limits<int32_t>::max();
 };
 
 /// Tokens [first_token, first_token + count) of one sequence.
@@ -45,8 +56,8 @@ struct StepPlan {
 
 class Scheduler {
  public:
-  /// `pool` must outlive the scheduler.
-  Scheduler(const SchedulerOptions& options, BlockPool* pool);
+  /// `pool` and `prefixes`, which indexes it, must outlive the scheduler.
+  Scheduler(const SchedulerOptions& options, BlockPool* pool, PrefixCache* prefixes);
 
   /// True when the pool, all of it, can hold the sequence at its longest.
   bool can_ever_fit(int64_t max_cached) const;
@@ -55,7 +66,7 @@ class Scheduler {
   /// Decides the next step; preempts, admits and gives blocks. Calling it again without having
   /// computed anything plans the same step.
   StepPlan plan();
-  /// The visual items of the sequence are encoded.
+  /// The visual items that the sequence needs are encoded.
   void finish_vision(Sequence* sequence);
   /// The item's keys and values are in the cache.
   void finish_item(const StepItem& item);
@@ -64,8 +75,9 @@ class Scheduler {
   /// Takes a sequence out, whatever its phase, and frees its blocks.
   void remove(Sequence* sequence);
 
-  /// False when the pool is large enough for the sequence and all that were admitted before it at
-  /// their longest: it will then never have to be computed again.
+  /// False when the pool is large enough for the running sequence and as many others as may run
+  /// beside it, all at their longest: it will then never have to be computed again. Who runs now
+  /// does not matter, for any of them may give its place to one of a higher priority.
   bool may_be_preempted(const Sequence* sequence) const;
 
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
@@ -80,12 +92,20 @@ class Scheduler {
   void preempt_last(StepPlan& plan);
   void plan_decodes(StepPlan& plan);
   void admit();
-  void plan_prefills(StepPlan& plan) const;
+  void plan_vision(StepPlan& plan);
+  void plan_prefills(StepPlan& plan);
+  std::vector<int32_t> find_known_blocks(const Sequence& sequence) const;
+  int32_t find_block(const Sequence& sequence, size_t index) const;
+  void catch_up(Sequence* sequence);
+  void index_full_blocks(Sequence* sequence, int64_t first_token);
+  void replace_block(Sequence* sequence, size_t index, int32_t block);
 
   SchedulerOptions options_;
   BlockPool* pool_;
-  std::vector<Sequence*> running_;  // in order of arrival
-  std::deque<Sequence*> waiting_;   // in order of arrival, all later than running_
+  PrefixCache* prefixes_;
+  std::vector<Sequence*> running_;  // by priority, then in order of arrival
+  std::deque<Sequence*> waiting_;   // likewise; of one priority, all later than running_
+  Sequence* encoding_ = nullptr;    // running, in kVision: whose encoding has begun
 };
 
 }  // namespace qvl

@@ -8,10 +8,12 @@
 #include <span>
 #include <vector>
 
+#include "io/content_hash.h"
+
 namespace qvl {
 
-/// Twice Pillow's warning threshold: where the reference refuses an image as a decompression bomb.
-inline constexpr int64_t kMaxImagePixels = int64_t{2} * 89'478'485;
+/// 3 GiB as RGB: the most that lib/ may be told to accept. What it does accept is its own affair.
+inline constexpr int64_t kMaxImagePixels = int64_t{1} << 30;
 /// Far above any picture within kMaxImagePixels whose sides are at most 200 to 1.
 inline constexpr int kMaxImageSide = 1 << 20;
 
@@ -20,7 +22,11 @@ struct RgbImage {
   int width = 0;
   int height = 0;
   std::vector<uint8_t> pixels;
+  ContentHash content{};  // of size and pixels, where somebody has worked it out
 };
+
+/// Of size and pixels, worked out anew.
+ContentHash content_hash(const RgbImage& image);
 
 /// Decoded samples as the decoder gives them: interleaved, 1 (grey), 2 (grey, alpha), 3 (RGB) or
 /// 4 (RGB, alpha; or CMYK) channels.
@@ -47,6 +53,11 @@ RgbImage to_rgb(const RawPixels& pixels, AlphaRule alpha);
 /// as for to_rgb().
 RgbImage resize_bicubic(const RgbImage& image, int width, int height);
 
+/// torchvision's functional resize(..., BICUBIC, antialias=True) of an 8-bit tensor, which the
+/// reference applies to the frames of video files: float32 throughout, then clamped and rounded
+/// half to even. Errors as for to_rgb().
+RgbImage resize_bicubic_float(const RgbImage& image, int width, int height);
+
 inline constexpr int kPatchSize = 14;
 inline constexpr int kTemporalPatchSize = 2;
 inline constexpr int kMergeSize = 2;
@@ -64,6 +75,9 @@ struct VisionItem {
   int64_t num_patches() const { return grid_t() * grid_h() * grid_w(); }
   int64_t num_tokens() const { return num_patches() / (kMergeSize * kMergeSize); }
 };
+
+/// Of kind and frames: equal for items that the vision tower cannot tell apart.
+ContentHash content_hash(const VisionItem& item);
 
 /// Rescale and normalise constants of preprocessor_config.json, as one table of 3 x 256 floats.
 struct PixelTable {

@@ -37,6 +37,20 @@ describe('generate', () => {
     }
   })
 
+  it('gives logit and log-sum-exp of each step, the latter where it is asked for', async () => {
+    const asked = textRequest({ topLogits: 1024, logProbabilities: true, maxTokens: 2 })
+    const { tokens } = await run(model, asked).end
+    for (const { id, logit, logSumExp, topLogits = [] } of tokens) {
+      expect(topLogits[0]).toEqual({ id, logit })
+      const sum = topLogits.reduce((total, top) => total + Math.exp(top.logit - logSumExp), 0)
+      // Nearly all of the 1,280 tokens, and the unlikeliest are left out.
+      expect(sum).toBeLessThan(1 + 1e-9)
+      expect(sum).toBeGreaterThan(0.999)
+    }
+    const { tokens: plain } = await run(model, textRequest({ maxTokens: 1 })).end
+    expect(plain[0]).toMatchObject({ logit: tokens[0]!.logit, logSumExp: 0 })
+  })
+
   it('ends with "length" at maxTokens', async () => {
     const { ids, reason } = await run(model, textRequest({ maxTokens: 2 })).end
     expect(ids).toEqual(sample('text-who').reference.token_ids.slice(0, 2))
@@ -97,11 +111,18 @@ describe('generate', () => {
     ['a model in the place of an image', { items: [{ frames: [null], isVideo: false }] }],
     ['no tokens to generate', { maxTokens: 0 }],
     ['a fraction of a token', { maxTokens: 1.5 }],
+    ['a priority that is no whole number', { priority: 0.5 }],
     ['a seed that is no bigint', { sampling: { ...greedy, seed: 1 } }],
     ['a negative seed', { sampling: { ...greedy, seed: -1n } }],
     ['a seed beyond 64 bits', { sampling: { ...greedy, seed: 2n ** 64n } }],
     ['topP above 1', { sampling: { ...greedy, topP: 1.01 } }],
     ['a temperature that is no number', { sampling: { ...greedy, temperature: NaN } }],
+    ['a bias for no token', { sampling: { ...greedy, logitBias: [{ id: 1280, bias: 1 }] } }],
+    ['a bias that is no number', { sampling: { ...greedy, logitBias: [{ id: 1, bias: NaN }] } }],
+    ['a bias without an id', { sampling: { ...greedy, logitBias: [{ bias: 1 }] } }],
+    ['biases that are no list', { sampling: { ...greedy, logitBias: { 5: 1 } } }],
+    ['n-grams of a negative size', { sampling: { ...greedy, noRepeatNgramSize: -1 } }],
+    ['logProbabilities that are no boolean', { logProbabilities: 1 }],
     ['stop ids of another type', { stopIds: [1] }],
   ])('refuses %s', (_, changes) => {
     const request = { ...textRequest(), ...changes }

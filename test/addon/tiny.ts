@@ -67,6 +67,7 @@ export const tinyLoadOptions: NativeLoadOptions = {
   maxSequences: 16,
   maxQueue: 64,
   prefillChunk: 256,
+  imageCacheBytes: 2 ** 28,
 }
 
 export function startLoading(
@@ -88,6 +89,8 @@ export const greedy: NativeSampling = {
   frequencyPenalty: 0,
   presencePenalty: 0,
   penaltyLastN: -1,
+  noRepeatNgramSize: 0,
+  logitBias: [],
   seed: 0n,
 }
 
@@ -105,6 +108,9 @@ export function textRequest(
     sampling: greedy,
     stopIds: Int32Array.of(1248, 1246),
     maxTokens: max_new_tokens,
+    priority: 0,
+    useCache: false,
+    logProbabilities: false,
     topLogits: 0,
     ...changes,
   }

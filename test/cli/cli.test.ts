@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
 import { packageRoot } from '../../lib/package-root.js'
+import { hasFfmpeg } from '../lib/processor/clips.js'
 
 interface Run {
   stdout: string
@@ -32,12 +34,62 @@ function qwen2vl(
   })
 }
 
+const clip = 'models/qwen2-vl-tiny/videos/video-direction.mp4'
 const picture = (name: string) => `models/qwen2-vl-tiny/images/${name}`
 
 describe('qwen2-vl ask', () => {
   it('prints the plain answer when piped', async () => {
     const run = await qwen2vl(['ask', picture('ocr-hello.png'), 'What does the text say?'])
     expect(run).toEqual({ stdout: 'The text says "HELLO".\n', stderr: '', code: 0 })
+  })
+
+  it('draws the boxes of the answer', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'qwen2-vl-cli-'))
+    const question = [picture('grounding.png'), 'Locate the blue circle.']
+    for (const [name, format] of [
+      ['boxes.png', 'png'],
+      ['boxes.JPG', 'jpeg'],
+    ]) {
+      const file = join(folder, name!)
+      const run = await qwen2vl(['ask', ...question, '--json', '--annotate', file])
+      expect(run).toMatchObject({ stderr: '', code: 0 })
+      const { boxes } = JSON.parse(run.stdout) as { boxes: unknown[] }
+      expect(boxes).toMatchObject([{ label: 'the blue circle', x1: 107.25, y2: 26.25 }])
+      const { data, info } = await sharp(file).raw().toBuffer({ resolveWithObject: true })
+      expect(await sharp(file).metadata()).toMatchObject({ format, width: 143, height: 105 })
+      const [red, green, blue] = data.subarray(info.channels * (15 * info.width + 107))
+      expect(red).toBeGreaterThan(150)
+      expect(Math.max(green!, blue!)).toBeLessThan(110)
+    }
+    await rm(folder, { recursive: true })
+  })
+
+  it('says where there was nothing to draw', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'qwen2-vl-cli-'))
+    const file = join(folder, 'none.png')
+    const question = [picture('ocr-hello.png'), 'What does the text say?']
+    const run = await qwen2vl(['ask', ...question, '--annotate', file])
+    expect(run.stdout).toBe('The text says "HELLO".\n')
+    expect(run.stderr).toBe(`The answer has no boxes; ${file} is the picture as it is.\n`)
+    expect(await sharp(file).metadata()).toMatchObject({ width: 196, height: 84 })
+    await rm(folder, { recursive: true })
+  })
+
+  it.each([
+    [
+      'two pictures',
+      [picture('grounding.png'), picture('side.png'), 'Where?'],
+      'a.png',
+      /one picture/,
+    ],
+    ['no picture', ['Where?'], 'a.png', /one picture/],
+    ['a name of another kind', [picture('grounding.png'), 'Where?'], 'a.gif', /must end in \.png/],
+    ['no folder', [picture('grounding.png'), 'Hi'], 'no/such/a.png', /cannot be written \(ENOENT/],
+  ])('does not draw with %s', async (_, args, file, message) => {
+    const run = await qwen2vl(['ask', ...args, '--annotate', file])
+    expect(run.code).toBe(1)
+    expect(run.stderr).toMatch(message)
+    expect(run.stderr).toMatch(/^qwen2-vl: .*\[ERR_INVALID_ARGUMENT\]\n$/)
   })
 
   it('takes several pictures', async () => {
@@ -57,6 +109,29 @@ describe('qwen2-vl ask', () => {
       ...frames,
     ])
     expect(run.stdout).toBe('It moves down.\n')
+  })
+
+  it.skipIf(!hasFfmpeg).each([
+    ['before the question', ['--video', clip, 'In which direction does the shape move?']],
+    [
+      'after it, with options',
+      ['In which direction does the shape move?', '--nframes', '4', '--video', clip],
+    ],
+  ])('takes a video file %s', async (_, args) => {
+    const run = await qwen2vl(['ask', '--min-pixels', '3136', ...args])
+    expect(run.stdout).toBe('It moves down.\n')
+  })
+
+  it('refuses both rates of a video', async () => {
+    const run = await qwen2vl(['ask', '--fps', '1', '--nframes', '4', '--video', clip, 'What?'])
+    expect(run.code).toBe(1)
+    expect(run.stderr).toMatch(/has both fps and nframes/)
+  })
+
+  it('needs a question', async () => {
+    const run = await qwen2vl(['ask'])
+    expect(run.code).toBe(1)
+    expect(run.stderr).toMatch(/question is missing/)
   })
 
   it('prints the whole result with --json', async () => {

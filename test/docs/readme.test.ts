@@ -17,6 +17,8 @@ const expected = [
     /^stop, \d+ tokens\/s$/m,
   ],
   [/^It moves down\.$/m, /they are not the same/, /^I am a tiny vision language model/m],
+  [/^A purple square at the right\.$/m, /^I see one square\. true$/m],
+  [/^the blue circle$/m],
   [/^ERR_IMAGE_DECODE 0$/m, /^max_tokens$/m],
 ]
 

@@ -3,13 +3,15 @@ import {
   type ChatMessage,
   type NormalizedMessages,
   normalizeMessages,
+  normalizePrompt,
 } from '../../../lib/chat/messages.js'
 import { InvalidArgumentError } from '../../../lib/errors.js'
 
 const pixels = { data: new Uint8Array(12), width: 2, height: 2, channels: 3 as const }
 
-function user(...content: unknown[]): NormalizedMessages {
-  return normalizeMessages([{ role: 'user', content }])
+function user(...content: unknown[]): Omit<NormalizedMessages, 'continues'> {
+  const { messages, media } = normalizeMessages([{ role: 'user', content }])
+  return { messages, media }
 }
 
 function failure(messages: unknown): InvalidArgumentError {
@@ -58,9 +60,10 @@ describe('messages', () => {
       ],
       media: [
         { kind: 'image', image: 'a.png', options: {}, path: path(0) },
-        { kind: 'video', frames: ['0.png', pixels], options: {}, path: path(2) },
+        { kind: 'video', video: ['0.png', pixels], options: {}, path: path(2) },
         { kind: 'image', image: pixels, options: {}, path: path(3) },
       ],
+      continues: false,
     })
   })
 
@@ -69,7 +72,7 @@ describe('messages', () => {
       { role: 'tool', content: '' },
       { role: 'user', content: [{ type: 'text', text: '' }] },
     ]
-    expect(normalizeMessages(messages)).toEqual({ messages, media: [] })
+    expect(normalizeMessages(messages)).toEqual({ messages, media: [], continues: false })
   })
 
   it('pass on every kind of image as it is', () => {
@@ -88,7 +91,7 @@ describe('messages', () => {
       expect(part.kind === 'image' && part.image).toBe(sources[index])
     }
     const video = user({ type: 'video', video: sources }).media[0]
-    expect(video?.kind === 'video' && video.frames).toEqual(sources)
+    expect(video?.kind === 'video' && video.video).toEqual(sources)
   })
 })
 
@@ -122,6 +125,171 @@ describe('spellings of an image', () => {
   })
 })
 
+describe('files as the AI SDK writes them', () => {
+  const bytes = Buffer.from('picture bytes')
+
+  it.each<[string, unknown, unknown]>([
+    ['bytes', bytes, bytes],
+    ['base64', bytes.toString('base64'), bytes],
+    ['a data URL', 'data:image/png;base64,AAAA', 'data:image/png;base64,AAAA'],
+    ['a web address', 'https://host/a.png', 'https://host/a.png'],
+    ['a URL object', new URL('https://host/a.png'), new URL('https://host/a.png')],
+  ])('%s', (_, data, image) => {
+    for (const type of [
+      { mediaType: 'image/png' },
+      { mediaType: 'image/*' },
+      { mimeType: 'image/webp' },
+    ]) {
+      const part = { type: 'file', data, filename: 'a.png', max_pixels: 9000, ...type }
+      expect(user(part)).toEqual({
+        messages: [{ role: 'user', content: [{ type: 'image', image: true }] }],
+        media: [
+          { kind: 'image', image, options: { maxPixels: 9000 }, path: 'messages[0].content[0]' },
+        ],
+      })
+    }
+  })
+
+  it.each<[string, unknown, string, RegExp]>([
+    ['another type', { mediaType: 'audio/mp3', data: bytes }, '.mediaType', /is 'audio\/mp3'/],
+    ['no type', { data: bytes }, '.mediaType', /is undefined/],
+    ['no data', { mediaType: 'image/png' }, '.data', /not undefined/],
+    ['a path', { mediaType: 'image/png', data: './a.png' }, '.data', /neither a URL nor base64/],
+    [
+      'a name that is none',
+      { mediaType: 'image/png', data: bytes, filename: 1 },
+      '.filename',
+      /a number/,
+    ],
+    [
+      'an image beside it',
+      { mediaType: 'image/png', data: bytes, image: 'a' },
+      '.image',
+      /in data/,
+    ],
+    [
+      'both type keys',
+      { mediaType: 'image/png', mimeType: 'image/png', data: bytes },
+      '.mimeType',
+      /both/,
+    ],
+    [
+      'a misspelt option',
+      { mediaType: 'image/png', data: bytes, maxPixel: 1 },
+      '.maxPixel',
+      /'maxPixels'/,
+    ],
+    [
+      'a frame rate of an image',
+      { mediaType: 'image/png', data: bytes, fps: 1 },
+      '.fps',
+      /is an image/,
+    ],
+  ])('with %s: says so', (_, part, path, message) => {
+    const error = partFailure({ type: 'file', ...(part as object) })
+    expect(error.path).toBe(`messages[0].content[1]${path}`)
+    expect(error.message).toMatch(message)
+  })
+})
+
+describe('faults of a video_url', () => {
+  it.each<[string, unknown, string, RegExp]>([
+    ['no address', { video_url: {} }, '.video_url.url', /address, not undefined/],
+    ['a list', { video_url: ['a.png'] }, '.video_url', /address, not a list/],
+    [
+      'an option twice',
+      { video_url: { url: 'a', fps: 1 }, fps: 2 },
+      '.video_url.fps',
+      /given twice/,
+    ],
+    ['a video beside it', { video_url: 'a', video: ['b'] }, '', /both video and video_url/],
+  ])('%s', (_, part, path, message) => {
+    const error = partFailure({ type: 'video_url', ...(part as object) })
+    expect(error.path).toBe(`messages[0].content[1]${path}`)
+    expect(error.message).toMatch(message)
+  })
+})
+
+describe('histories with tools', () => {
+  it('keep the result of a tool as a turn of its own role', () => {
+    const messages = [
+      { role: 'user', content: 'Weather?' },
+      { role: 'assistant', content: 'I look it up.' },
+      { role: 'tool', content: '12 °C', tool_call_id: 'call-1' },
+    ]
+    expect(normalizeMessages(messages).messages).toEqual([
+      messages[0],
+      messages[1],
+      { role: 'tool', content: '12 °C' },
+    ])
+  })
+
+  it.each(['toolCalls', 'function_call', 'functionCall'])('refuse %s', (key) => {
+    const error = failure([{ role: 'assistant', content: null, [key]: [{ id: 'call-1' }] }])
+    expect(error.path).toBe(`messages[0].${key}`)
+    expect(error.message).toMatch(/is not known\. Write calls as tool_calls: \[\{ id, type/)
+    expect(error.suggestion).toBe('tool_calls')
+  })
+
+  it('may hold an answer as OpenAI gives it', () => {
+    const answer = { role: 'assistant', content: 'Hi', refusal: null, annotations: [] }
+    const calls = { tool_calls: [], function_call: null, audio: null }
+    expect(normalizeMessages([{ ...answer, ...calls }]).messages).toEqual([
+      { role: 'assistant', content: 'Hi' },
+    ])
+    expect(failure([{ ...answer, refusal: 'No.' }]).path).toBe('messages[0].refusal')
+  })
+
+  it('refuse calls and their ids elsewhere', () => {
+    expect(failure([{ role: 'user', content: '', tool_calls: [{}] }]).path).toBe(
+      'messages[0].tool_calls',
+    )
+    expect(failure([{ role: 'user', content: '', tool_call_id: 'a' }]).path).toBe(
+      'messages[0].tool_call_id',
+    )
+  })
+})
+
+describe('raw prompts', () => {
+  it('are texts and markers, nothing else', () => {
+    expect(normalizePrompt('Once')).toEqual({ text: 'Once', media: [] })
+    const prompt = [
+      { type: 'image', image: 'a.png', maxPixels: 9000 },
+      'a cap, ',
+      { type: 'text', text: 'and ' },
+      { type: 'video', video: ['0.png', '1.png'] },
+      { type: 'image_url', image_url: { url: 'b.png' } },
+    ]
+    const { text, media } = normalizePrompt(prompt)
+    expect(text).toBe(
+      '<|vision_start|><|image_pad|><|vision_end|>a cap, and <|vision_start|><|video_pad|><|vision_end|>' +
+        '<|vision_start|><|image_pad|><|vision_end|>',
+    )
+    expect(media.map(({ kind, path }) => [kind, path])).toEqual([
+      ['image', 'prompt[0]'],
+      ['video', 'prompt[3]'],
+      ['image', 'prompt[4]'],
+    ])
+  })
+
+  it.each<[string, unknown, string, RegExp]>([
+    ['an empty string', '', 'prompt', /is empty/],
+    ['an empty list', [], 'prompt', /is empty/],
+    ['a number', 1, 'prompt', /must be a string or a list of strings and parts, not a number/],
+    ['a part that is none', ['a', 1], 'prompt[1]', /must be a content part, not a number/],
+    ['a message', [{ role: 'user', content: 'a' }], 'prompt[0].type', /is missing/],
+    [
+      'a wrong option',
+      [{ type: 'image', image: 'a', fps: 1 }],
+      'prompt[0].fps',
+      /this is an image/,
+    ],
+  ])('cannot be %s', (_, prompt, path, message) => {
+    expect(() => normalizePrompt(prompt)).toThrow(expect.objectContaining({ path }) as Error)
+    expect(() => normalizePrompt(prompt)).toThrow(message)
+  })
+})
+
 describe('spellings of the others', () => {
   it('text as input_text, and without a type', () => {
     const { messages } = user({ type: 'input_text', text: 'a' }, { text: 'b' })
@@ -135,8 +303,8 @@ describe('spellings of the others', () => {
     const video = ['file:///a/1.jpg', 'file:///a/2.jpg']
     const { media } = user({ type: 'video', video, fps: 1.0, max_pixels: 151200 }, { video })
     expect(media).toMatchObject([
-      { kind: 'video', frames: video, options: { maxPixels: 151200 } },
-      { kind: 'video', frames: video, options: {} },
+      { kind: 'video', video, options: { maxPixels: 151200 } },
+      { kind: 'video', video, options: {} },
     ])
   })
 
@@ -195,9 +363,9 @@ describe('faults of messages', () => {
   })
 
   it('a key that is like none, with those that there are', () => {
-    const error = failure([{ role: 'user', content: 'Hi', tool_calls: [] }])
+    const error = failure([{ role: 'user', content: 'Hi', topic: 'x' }])
     expect(error.message).toBe(
-      "messages[0].tool_calls is not known. The keys here are 'role', 'content'.",
+      "messages[0].topic is not known. The keys here are 'role', 'content'.",
     )
   })
 })
@@ -217,12 +385,7 @@ describe('faults of a part', () => {
     ['an image without image', { type: 'image' }, '.image', /is missing/],
     ['an image that is null', { type: 'image', image: null }, '.image', /not null/],
     ['an image that is empty', { type: 'image', image: '' }, '.image', /is an empty string/],
-    [
-      'an image that is a Blob',
-      { type: 'image', image: new Blob([]) },
-      '.image',
-      /instance of Blob/,
-    ],
+    ['an image that is a Map', { type: 'image', image: new Map() }, '.image', /instance of Map/],
     [
       'pixels without a width',
       { type: 'image', image: { data: new Uint8Array(1), height: 1, channels: 1 } },
@@ -243,6 +406,19 @@ describe('faults of a part', () => {
       /more than/,
     ],
     ['half a size', { ...image, resizedWidth: 28 }, '.resizedHeight', /go together/],
+    [
+      'a frame rate of an image',
+      { ...image, fps: 2 },
+      '.fps',
+      /chooses frames of a video, and this is/,
+    ],
+    ['a frame count of an image', { ...image, nframes: 2 }, '.nframes', /this is an image/],
+    [
+      'a frame rate inside image_url',
+      { type: 'image_url', image_url: { url: 'a', fps: 2 } },
+      '.image_url.fps',
+      /this is an image/,
+    ],
     ['an unknown detail', { ...image, detail: 'max' }, '.detail', /'auto', 'low' or 'high'/],
     [
       'an unknown key of image_url',
@@ -257,7 +433,7 @@ describe('faults of a part', () => {
       '.image_url.maxPixels',
       /given twice/,
     ],
-    ['a video without video', { type: 'video' }, '.video', /must be a list of frames/],
+    ['a video without video', { type: 'video' }, '.video', /must be a video file/],
     ['a video without frames', { type: 'video', video: [] }, '.video', /has no frames/],
     ['a frame that is none', { type: 'video', video: ['a', 1] }, '.video[1]', /not a number/],
     ['a rate of 0', { type: 'video', video: ['a'], fps: 0 }, '.fps', /above 0, not 0/],
@@ -272,16 +448,5 @@ describe('faults of a part', () => {
     expect(error.path).toBe(here + path)
     expect(error.message).toMatch(message)
     expect(error.message).toMatch(/^messages\[0\]\.content\[1\]/)
-  })
-
-  it.each<[string, unknown]>([
-    ['a path', { type: 'video', video: 'film.mp4' }],
-    ['a URL', { type: 'video', video: new URL('file:///film.mp4') }],
-    ['bytes', { type: 'video', video: new Uint8Array(9) }],
-    ['a video_url', { type: 'video_url', video_url: { url: 'film.mp4' } }],
-  ])('a video file, given as %s: says that frames are the way', (_, part) => {
-    expect(partFailure(part).message).toMatch(
-      /Video files are not read yet: give the frames as a list of images/,
-    )
   })
 })

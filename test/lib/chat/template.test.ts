@@ -1,6 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { normalizeMessages } from '../../../lib/chat/messages.js'
+import {
+  normalizeMessages,
+  normalizePrompt,
+  type TemplateMessage,
+} from '../../../lib/chat/messages.js'
 import { ChatTemplate } from '../../../lib/chat/template.js'
 import { CheckpointError, InvalidArgumentError } from '../../../lib/errors.js'
 import { tinySamples } from '../tokenizer/tiny-checkpoint.js'
@@ -87,15 +91,31 @@ describe('the Instruct template', () => {
 
 describe('templates that cannot be used', () => {
   const messages = [{ role: 'user' as const, content: 'Hi' }]
+  const base = ChatTemplate.compile(
+    "{% if messages is string %}{{ messages }}{% else %}{% for content in messages %}{% if content['type'] == 'image' or 'image' in content %}" +
+      '<|vision_start|><|image_pad|><|vision_end|>' +
+      "{% elif content['type'] == 'video' or 'video' in content %}<|vision_start|><|video_pad|><|vision_end|>" +
+      "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}",
+  )
 
   it('a base model: explains the empty prompt', () => {
-    const base = ChatTemplate.compile(
-      "{% if messages is string %}{{ messages }}{% else %}{% for content in messages %}{% if content['type'] == 'image' or 'image' in content %}" +
-        '<|vision_start|><|image_pad|><|vision_end|>' +
-        "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}",
-    )
     expect(() => base.render(messages)).toThrow(InvalidArgumentError)
-    expect(() => base.render(messages)).toThrow(/that of a base model.*Use the Instruct model/)
+    expect(() => base.render(messages)).toThrow(
+      /that of a base model.*Use the Instruct model.*give a prompt instead of messages/,
+    )
+  })
+
+  it('agrees with how raw prompts are written', () => {
+    const parts = [
+      { type: 'image', image: 'a.png' },
+      { type: 'text', text: ' a cap\n' },
+      { type: 'video', video: ['0.png', '1.png'] },
+      { type: 'text', text: 'x' },
+    ]
+    // This template takes the parts where others take messages.
+    const rendered = base.render(parts as unknown as TemplateMessage[])
+    expect(normalizePrompt(parts).text).toBe(rendered)
+    expect(rendered).toContain('<|vision_start|><|image_pad|><|vision_end|> a cap')
   })
 
   it('none: says where to get one, but only when it is needed', () => {

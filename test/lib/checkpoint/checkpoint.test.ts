@@ -64,7 +64,7 @@ describe('openCheckpoint', () => {
     const folder = await checkpointFolder({ 'tokenizer_config.json': null })
     const checkpoint = await openCheckpoint(folder)
     expect(checkpoint.chatTemplate).toBeUndefined()
-    expect(Object.values(checkpoint.generation)).toEqual(Array(7).fill(undefined))
+    expect(Object.values(checkpoint.generation)).toEqual(Array(9).fill(undefined))
     expect(checkpoint.tokenizerFiles).toEqual({ tokenizerJson: '{"model": {}}' })
   })
 

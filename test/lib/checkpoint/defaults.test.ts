@@ -7,13 +7,18 @@ import { checkpointFolder } from './folder.js'
 
 describe('generation_config.json', () => {
   it('gives what the file says and undefined for the rest', () => {
-    const json = { do_sample: false, eos_token_id: 7, top_k: null, temperature: 0, extra: 1 }
+    const json = {
+      ...{ do_sample: false, eos_token_id: 7, top_k: null, temperature: 0, extra: 1 },
+      ...{ min_p: 0.1, no_repeat_ngram_size: 3 },
+    }
     expect(parseGenerationConfig(json, 'g.json')).toEqual({
       doSample: false,
       temperature: 0,
       topP: undefined,
       topK: undefined,
+      minP: 0.1,
       repetitionPenalty: undefined,
+      noRepeatNgramSize: 3,
       eosTokenIds: [7],
       padTokenId: undefined,
     })
@@ -25,6 +30,8 @@ describe('generation_config.json', () => {
     [{ temperature: '0.7' }, /temperature is "0\.7"/],
     [{ top_p: 1.5 }, /top_p is 1\.5; expected a number from 0 to 1/],
     [{ top_k: 2.5 }, /top_k is 2\.5; expected an integer/],
+    [{ min_p: 2 }, /min_p is 2; expected a number from 0 to 1/],
+    [{ no_repeat_ngram_size: -1 }, /no_repeat_ngram_size is -1/],
     [{ repetition_penalty: 0 }, /repetition_penalty is 0/],
     [{ eos_token_id: -1 }, /eos_token_id is -1/],
     [{ pad_token_id: {} }, /pad_token_id is \{\}/],

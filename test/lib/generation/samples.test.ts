@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ChatTemplate } from '../../../lib/chat/template.js'
 import { openCheckpoint } from '../../../lib/checkpoint/checkpoint.js'
 import { Abort } from '../../../lib/generation/abort.js'
-import { Limiter } from '../../../lib/generation/limiter.js'
+import { MediaPlaces } from '../../../lib/generation/media-places.js'
 import { preparePrompt, type PromptContext } from '../../../lib/generation/prompt.js'
 import { loadModel, type Model } from '../../../lib/index.js'
 import type { NativeLoadOptions, NativeModel } from '../../../lib/native.js'
@@ -18,7 +18,7 @@ beforeAll(async () => {
     checkpoint,
     tokenizer: await Tokenizer.load(checkpoint.tokenizerFiles),
     template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
-    mediaLimiter: new Limiter(2),
+    mediaPlaces: new MediaPlaces(2),
   }
 })
 

@@ -46,17 +46,92 @@ describe('StopStrings', () => {
     expect(run(['two', 'one'], ['zero one two']).out).toEqual(['zero '])
   })
 
-  it('agrees with a search in the whole text, however it is cut', () => {
-    const text = 'abcabdabcabcabd|abcab|'
-    for (const stops of [['abcabd'], ['bcabc', 'abd|'], ['|abc', 'x'], ['zzz']]) {
-      const ends = stops.map((stop) => text.indexOf(stop)).filter((index) => index >= 0)
-      const expected = ends.length > 0 ? text.slice(0, Math.min(...ends)) : text
-      for (let size = 1; size <= text.length; ++size) {
-        const pieces = Array.from({ length: Math.ceil(text.length / size) }, (_, i) =>
-          text.slice(i * size, (i + 1) * size),
-        )
-        expect(run(stops, pieces).out.join('')).toBe(expected)
+  it.each([
+    ['the one that is complete first', ['abcd', 'bc'], 'xabcd', 'xa'],
+    ['the longest of those complete at once', ['bcd', 'abcd', 'd'], 'xabcd', 'x'],
+    ['one that another begins with', ['abcd', 'ab'], 'xabcd', 'x'],
+  ])('ends at %s, however the text is cut', (_, stops, text, expected) => {
+    for (let size = 1; size <= text.length; ++size) {
+      expect(
+        run(
+          stops,
+          cut(text, () => size),
+        ).out.join(''),
+      ).toBe(expected)
+    }
+  })
+
+  it('finds stop strings of characters of two units, and never shows half of one', () => {
+    const { out } = run(['😀!'], ['a😀', '😀', '!b'])
+    expect(out).toEqual(['a', '😀', ''])
+  })
+
+  it('agrees with its definition over random texts, stop strings and cuts', () => {
+    const random = generator(20240912)
+    const letters = ['a', 'b', '😀', '\n', 'é']
+    const word = (least: number, most: number) =>
+      Array.from({ length: least + random(most - least + 1) }, () => letters[random(5)]).join('')
+    for (let round = 0; round < 3000; ++round) {
+      const text = word(0, 40)
+      const stops = Array.from({ length: 1 + random(4) }, () => word(1, 4))
+      const end = firstEnd(text, stops)
+      // Whole characters, as a decoder gives them.
+      const characters = Array.from(text)
+      const pieces: string[] = []
+      while (characters.length > 0) pieces.push(characters.splice(0, 1 + random(6)).join(''))
+      const { out, stopped } = run(stops, pieces)
+      const whole = `${JSON.stringify(text)} without ${JSON.stringify(stops)}`
+      expect(out.join(''), whole).toBe(end === undefined ? text : text.slice(0, end))
+      expect(stopped, whole).toBe(end !== undefined)
+    }
+  })
+
+  it('shows at once what cannot become a stop string', () => {
+    const random = generator(7)
+    for (let round = 0; round < 500; ++round) {
+      const text = Array.from({ length: 30 }, () => 'ab|'[random(3)]).join('')
+      const stop = Array.from({ length: 1 + random(4) }, () => 'ab|'[random(3)]).join('')
+      const filter = new StopStrings([stop])
+      let shown = ''
+      for (let i = 0; i < text.length; ++i) {
+        const { text: piece, stopped } = filter.push(text[i]!)
+        shown += piece
+        if (stopped) break
+        const held = text.slice(shown.length, i + 1)
+        // It may yet become the stop string, and nothing longer than needed is held.
+        expect(stop.startsWith(held)).toBe(true)
+        expect(held.length).toBeLessThan(stop.length)
       }
     }
   })
 })
+
+/** Where the stop string begins that is complete first, found by looking at every place. */
+function firstEnd(text: string, stops: string[]): number | undefined {
+  for (let end = 1; end <= text.length; ++end) {
+    const begins = stops
+      .filter((stop) => text.slice(0, end).endsWith(stop))
+      .map((stop) => end - stop.length)
+    if (begins.length > 0) return Math.min(...begins)
+  }
+  return undefined
+}
+
+function cut(text: string, size: () => number): string[] {
+  const pieces: string[] = []
+  for (let i = 0; i < text.length;) {
+    const length = size()
+    pieces.push(text.slice(i, i + length))
+    i += length
+  }
+  return pieces
+}
+
+/** Whole numbers below `limit`, the same ones for the same seed. */
+function generator(seed: number): (limit: number) => number {
+  let state = seed
+  return (limit) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return Math.floor((state / 2 ** 32) * limit)
+  }
+}

@@ -41,7 +41,7 @@ export function sampleOf(id: string): Sample {
 }
 
 /** Greedy, as the reference answered. */
-export function requestOf(sample: Sample): GenerateRequest {
+export function requestOf(sample: Sample): Extract<GenerateRequest, { messages: ChatMessage[] }> {
   return {
     messages: sample.messages,
     addVisionId: sample.add_vision_id,
@@ -68,11 +68,11 @@ export function countsOf({ prompt_token_ids, image_grid_thw, video_grid_thw }: S
 
 /** Paths in the file are relative to it. */
 function withPaths(message: ChatMessage): ChatMessage {
-  if (typeof message.content === 'string') return message
+  if (typeof message.content === 'string' || message.content === null) return message
   const absolute = (path: unknown) => join(tinyFolder, path as string)
   const content = message.content.map((part): ContentPart => {
     if (part.type === 'image') return { ...part, image: absolute(part.image) }
-    if (part.type === 'video') return { ...part, video: part.video.map(absolute) }
+    if (part.type === 'video') return { ...part, video: (part.video as string[]).map(absolute) }
     return part
   })
   return { ...message, content }

@@ -3,13 +3,14 @@ import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
 import type { ImageError } from '../../../lib/errors.js'
-import { decodeImage, DEFAULT_MAX_IMAGE_PIXELS } from '../../../lib/processor/decode.js'
+import { decodeImage, type DecodedImage } from '../../../lib/processor/decode.js'
+import { DEFAULT_MEDIA_OPTIONS } from '../../../lib/processor/media-options.js'
 
 const read = (name: string) =>
   readFile(fileURLToPath(new URL(`../../golden/images/files/${name}`, import.meta.url)))
 
-const decode = (bytes: Uint8Array, maxPixels = DEFAULT_MAX_IMAGE_PIXELS) =>
-  decodeImage(bytes, maxPixels)
+const decode = (bytes: Uint8Array, maxImagePixels = DEFAULT_MEDIA_OPTIONS.maxImagePixels) =>
+  decodeImage(bytes, { ...DEFAULT_MEDIA_OPTIONS, maxImagePixels })
 
 async function failure(bytes: Uint8Array, maxPixels?: number): Promise<ImageError> {
   return decode(bytes, maxPixels).then(
@@ -48,6 +49,52 @@ describe('transparency', () => {
     const { pixels } = await decode(bytes)
     expect(pixels.channels).toBe(3)
     expect(bytes.equals(before)).toBe(true)
+  })
+})
+
+describe('alpha: drop', () => {
+  it.each(['alpha.png', 'lossless-alpha.webp', 'grey-alpha-16-bit.png'])(
+    'ignores the transparency of %s and shows the colours as stored',
+    async (name) => {
+      const bytes = await read(name)
+      const dropped = await decodeImage(bytes, { ...DEFAULT_MEDIA_OPTIONS, alpha: 'drop' })
+      const composited = await decode(bytes)
+      expect(dropped.alpha).toBe('drop')
+      expect(dropped.pixels).toEqual(composited.pixels)
+    },
+  )
+})
+
+describe('EXIF orientation', () => {
+  // 3 x 2 pixels of different levels, so that each of the eight ways to lie gives another order.
+  const levels = [10, 50, 90, 130, 170, 210]
+  const upright: Record<number, string> = {
+    1: '10 50 90 / 130 170 210',
+    2: '90 50 10 / 210 170 130',
+    3: '210 170 130 / 90 50 10',
+    4: '130 170 210 / 10 50 90',
+    5: '10 130 / 50 170 / 90 210',
+    6: '130 10 / 170 50 / 210 90',
+    7: '210 90 / 170 50 / 130 10',
+    8: '90 210 / 50 170 / 10 130',
+  }
+  const picture = (orientation: number) =>
+    sharp(Uint8Array.from(levels.flatMap((level) => [level, level, level])), {
+      raw: { width: 3, height: 2, channels: 3 },
+    })
+      .withMetadata({ orientation })
+      .webp({ lossless: true })
+      .toBuffer()
+  const rows = ({ pixels: { data, width, height, channels } }: DecodedImage) =>
+    Array.from({ length: height }, (_, y) =>
+      Array.from({ length: width }, (_, x) => data[(y * width + x) * channels]).join(' '),
+    ).join(' / ')
+
+  it.each([1, 2, 3, 4, 5, 6, 7, 8])('%i is ignored unless asked for', async (orientation) => {
+    const bytes = await picture(orientation)
+    expect(rows(await decode(bytes))).toEqual(upright[1])
+    const turned = await decodeImage(bytes, { ...DEFAULT_MEDIA_OPTIONS, exif: 'apply' })
+    expect(rows(turned)).toEqual(upright[orientation])
   })
 })
 
@@ -147,7 +194,8 @@ describe('damaged files', () => {
 })
 
 describe('the pixel limit', () => {
-  it('is 268,435,456 by default', () => expect(DEFAULT_MAX_IMAGE_PIXELS).toBe(268_435_456))
+  it('is 268,435,456 by default', () =>
+    expect(DEFAULT_MEDIA_OPTIONS.maxImagePixels).toBe(268_435_456))
 
   it('allows a picture of exactly that many pixels and no more', async () => {
     const bytes = await read('rgb.png') // 37 x 29

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { parsePreprocessorConfig } from '../../../lib/checkpoint/preprocessor-config.js'
 import { nativeBinding } from '../../../lib/native.js'
-import { decodeImage, DEFAULT_MAX_IMAGE_PIXELS } from '../../../lib/processor/decode.js'
+import { decodeImage } from '../../../lib/processor/decode.js'
 import { prepareImage, type PixelOptions } from '../../../lib/processor/image.js'
 
 /** One picture with options, and what the reference makes of it; see record.py. */
@@ -33,7 +33,7 @@ describe('pictures equal the recorded reference bit for bit', () => {
   it.each(cases)('$name', async (recorded) => {
     const file = join(folder, 'files', recorded.file)
 
-    const { pixels, alpha } = await decodeImage(readFileSync(file), DEFAULT_MAX_IMAGE_PIXELS)
+    const { pixels, alpha } = await decodeImage(readFileSync(file))
     const decoded = await nativeBinding().prepareImage(pixels, alpha, [])
     expect([decoded.width, decoded.height]).toEqual(recorded.size)
     expect(sha256(decoded.toRgb())).toBe(recorded.sha256.rgb)

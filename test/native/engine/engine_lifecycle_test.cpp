@@ -17,9 +17,13 @@ bool is_prefix(const std::vector<int32_t>& part, const std::vector<int32_t>& who
   return part.size() <= whole.size() && std::equal(part.begin(), part.end(), whole.begin());
 }
 
+/// Nothing is used; and nothing is left when what is kept for later requests is given up.
 void check_blocks_are_back(const FakeEngine& fake) {
+  CHECK_EQ(fake.engine->metrics().kv_blocks_used, 0);
+  fake.engine->clear_cache();
   const EngineMetrics metrics = fake.engine->metrics();
   CHECK_EQ(metrics.kv_blocks_used, 0);
+  CHECK_EQ(metrics.kv_blocks_cached, 0);
   CHECK_EQ(metrics.running, 0);
   CHECK_EQ(metrics.waiting, 0);
   CHECK_EQ(fake.log->embeddings_alive.load(), 0);
@@ -370,11 +374,19 @@ TEST(a_listener_that_throws_loses_its_request_only) {
 
 TEST(the_cache_is_trimmed_when_nobody_uses_it) {
   FakeEngine fake;
+  GenerationRequest request = text_request(40, 1, 5);
+  request.use_cache = false;
   for (int64_t i = 1; i <= 3; ++i) {
-    const GenerationRequest request = text_request(40, i, 5);
     CHECK_EQ(fake.submit(request)->answer(), reference_answer(request));
     CHECK_EQ(fake.log->trims.load(), i);
   }
+  // A full block is kept for later requests, and with it its memory, until the cache is cleared.
+  request.use_cache = true;
+  CHECK_EQ(fake.submit(request)->answer(), reference_answer(request));
+  CHECK_EQ(fake.log->trims.load(), 3);
+  fake.engine->clear_cache();
+  CHECK_EQ(fake.log->trims.load(), 4);
+  CHECK_EQ(fake.submit(request)->answer(), reference_answer(request));
 }
 
 TEST(many_threads_submit_cancel_and_look_at_once) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "check.h"
+#include "engine/sampler.h"
 #include "fake_model.h"
 
 using namespace qvl;
@@ -46,9 +47,13 @@ std::vector<GenerationRequest> mixed_requests(int64_t count) {
   return requests;
 }
 
+/// Nothing is used; and nothing is left when what is kept for later requests is given up.
 void check_blocks_are_back(const FakeEngine& fake) {
+  CHECK_EQ(fake.engine->metrics().kv_blocks_used, 0);
+  fake.engine->clear_cache();
   const EngineMetrics metrics = fake.engine->metrics();
   CHECK_EQ(metrics.kv_blocks_used, 0);
+  CHECK_EQ(metrics.kv_blocks_cached, 0);
   CHECK_EQ(metrics.running, 0);
   CHECK_EQ(metrics.waiting, 0);
   CHECK_EQ(fake.log->embeddings_alive.load(), 0);
@@ -117,11 +122,74 @@ TEST(preemption_changes_no_answer_and_emits_nothing_twice) {
 }
 
 TEST(visual_tokens_are_freed_once_nobody_can_need_them_again) {
-  FakeEngine fake;
+  EngineOptions options;
+  options.image_cache_bytes = 0;
+  options.max_sequences = 4;
+  options.max_context = 2048;  // 64 blocks: four times as many are all there are
+  FakeEngine fake({}, options);
   const auto recorder = fake.submit(item_request(make_item(1, 4, 4), 1, 50));
   recorder->wait_for_tokens(2);
   CHECK_EQ(fake.log->embeddings_alive.load(), 0);
   recorder->wait();
+}
+
+TEST(visual_tokens_outlive_a_preemption_by_requests_that_come_later) {
+  // The oldest request, alone at first, gives way to two of a higher priority.
+  Gate gate;
+  int forwards = 0;
+  FakeModelOptions model;
+  model.num_blocks = 5;
+  model.on_forward = [&](auto) {
+    if (++forwards == 4) gate.pass();
+  };
+  EngineOptions options = small_chunks(48);
+  options.image_cache_bytes = 0;
+  FakeEngine fake(model, options);
+  std::vector<GenerationRequest> requests{item_request(make_item(1, 3, 5), 1, 100),
+                                          text_request(20, 2, 100), text_request(21, 3, 100)};
+  requests[0].use_cache = false;
+  std::vector<std::shared_ptr<Recorder>> recorders{fake.submit(requests[0])};
+  gate.wait_for_arrival();
+  for (size_t i = 1; i < requests.size(); ++i) {
+    requests[i].priority = 1;
+    recorders.push_back(fake.submit(requests[i]));
+  }
+  gate.open();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    CHECK_EQ(recorders[i]->answer(), reference_answer(requests[i]));
+  }
+  CHECK(fake.engine->metrics().preemptions > 0);
+  CHECK_EQ(fake.log->encodings_begun.load(), 1);
+  check_blocks_are_back(fake);
+}
+
+TEST(requests_end_in_order_of_priority_with_the_same_answers) {
+  Gate gate;
+  FakeModelOptions model;
+  model.on_forward = [&](auto) { gate.pass(); };
+  EngineOptions options;
+  options.max_sequences = 1;
+  FakeEngine fake(model, options);
+  const auto first = fake.submit(text_request(4, 100, 5));
+  gate.wait_for_arrival();
+  const int32_t priorities[] = {0, -5, 9, 0, 1000, 9};
+  std::vector<GenerationRequest> requests = mixed_requests(6);
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  std::vector<size_t> order;  // filled on the engine's thread, read when all have ended
+  for (size_t i = 0; i < requests.size(); ++i) {
+    requests[i].priority = priorities[i];
+    const auto recorder = std::make_shared<Recorder>();
+    recorder->before_finish = [&order, i] { order.push_back(i); };
+    fake.engine->submit(requests[i], recorder);
+    recorders.push_back(recorder);
+  }
+  gate.open();
+  first->wait();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    CHECK_EQ(recorders[i]->answer(), reference_answer(requests[i]));
+  }
+  CHECK(order == (std::vector<size_t>{4, 2, 5, 0, 3, 1}));
+  check_blocks_are_back(fake);
 }
 
 TEST(several_items_of_both_kinds_find_their_pads) {
@@ -205,6 +273,12 @@ TEST(top_logits_are_raw_and_sorted) {
     CHECK_EQ(first.top_logits[i].logit, sorted[i]);
     CHECK_EQ(logits[static_cast<size_t>(first.top_logits[i].id)], sorted[i]);
   }
+  CHECK_EQ(first.logit, logits[static_cast<size_t>(first.id)]);
+  CHECK_EQ(first.log_sum_exp, 0.0);  // not asked for
+  request.log_probabilities = true;
+  const auto asked = fake.submit(request);
+  asked->wait();
+  CHECK_EQ(asked->outputs().front().log_sum_exp, log_sum_exp(logits));
 }
 
 TEST(metrics_and_stats_count) {
@@ -295,7 +369,8 @@ TEST(impossible_engine_options_are_refused) {
        {+[](EngineOptions& o) { o.max_sequences = 0; }, +[](EngineOptions& o) { o.max_queue = -1; },
         +[](EngineOptions& o) { o.max_context = 1; },
         +[](EngineOptions& o) { o.max_context = int64_t{1} << 40; },
-        +[](EngineOptions& o) { o.prefill_chunk = 0; }}) {
+        +[](EngineOptions& o) { o.prefill_chunk = 0; },
+        +[](EngineOptions& o) { o.image_cache_bytes = -1; }}) {
     EngineOptions options;
     change(options);
     CHECK_ERROR("ERR_INVALID_ARGUMENT", FakeEngine({}, options));

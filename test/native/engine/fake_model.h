@@ -181,7 +181,7 @@ class FakeModel : public Model {
 
   void check_step(std::span<const StepSequence> sequences) const {
     int64_t num_tokens = 0;
-    std::set<int32_t> blocks;
+    std::set<int32_t> blocks, written;  // of all sequences
     for (const StepSequence& sequence : sequences) {
       const int64_t count = static_cast<int64_t>(sequence.token_ids.size());
       num_tokens += count;
@@ -192,10 +192,18 @@ class FakeModel : public Model {
               "a position for every token");
       const int64_t capacity = static_cast<int64_t>(sequence.blocks.size()) * kKvBlockTokens;
       require(sequence.num_cached + count <= capacity, "the block table is too short");
-      for (const int32_t block : sequence.blocks) {
+      std::set<int32_t> own;
+      for (size_t i = 0; i < sequence.blocks.size(); ++i) {
+        const int32_t block = sequence.blocks[i];
         require(block >= 0 && block < options_.num_blocks, "no such block");
-        require(blocks.insert(block).second, "a block belongs to two sequences");
+        require(own.insert(block).second, "a block stands twice in a table");
+        // What others have computed may be shared, what is being written may not.
+        const bool is_full = static_cast<int64_t>(i + 1) * kKvBlockTokens <= sequence.num_cached;
+        require(!written.contains(block), "a block is written by one and owned by another");
+        require(is_full || !blocks.contains(block), "a shared block is written");
+        if (!is_full) written.insert(block);
       }
+      blocks.insert(own.begin(), own.end());
     }
     require(num_tokens <= options_.max_step_tokens, "too many tokens in a step");
   }

@@ -176,6 +176,65 @@ TEST(penalties_leave_nothing_behind_for_the_next_call) {
   CHECK_CLOSE(scores.data(), std::vector<float>({2.0f, 1.0f, 2.0f}).data(), 3, 0.0);
 }
 
+TEST(no_repeat_ngram_bans_what_would_complete_one) {
+  const std::vector<float> logits = {1.0f, 2.0f, 3.0f, 4.0f};
+  SamplingOptions options;
+  const auto banned = [&](int64_t size, const std::vector<int32_t>& prompt,
+                          const std::vector<int32_t>& answer = {}) {
+    options.no_repeat_ngram_size = size;
+    const std::vector<float> scores = penalized(logits, options, prompt, answer);
+    std::vector<int32_t> ids;
+    for (size_t id = 0; id < scores.size(); ++id) {
+      if (scores[id] == -kInfinity) ids.push_back(static_cast<int32_t>(id));
+    }
+    return ids;
+  };
+  CHECK_IDS(banned(0, {0, 1, 0, 1}), {});
+  CHECK_IDS(banned(1, {0, 2, 0}), {0, 2});
+  CHECK_IDS(banned(2, {0, 1, 2, 0}), {1});
+  CHECK_IDS(banned(2, {0, 1, 0, 3, 0}), {1, 3});
+  CHECK_IDS(banned(2, {0, 0}), {0});
+  CHECK_IDS(banned(3, {0, 1, 2, 0}, {1}), {2});  // over the border of prompt and answer
+  CHECK_IDS(banned(3, {1, 1, 2, 0}, {1}), {});
+  CHECK_IDS(banned(5, {0, 1, 0, 1}), {});  // longer than all there is
+  CHECK_IDS(banned(4, {0, 1, 0}), {});
+  CHECK_IDS(banned(2, {}), {});
+}
+
+TEST(no_repeat_ngram_does_not_look_at_the_window_of_the_penalties) {
+  SamplingOptions options;
+  options.no_repeat_ngram_size = 2;
+  options.penalty_last_n = 1;
+  CHECK_EQ(greedy({1.0f, 3.0f, 2.0f}, options, {0, 1, 2, 0}), 2);
+}
+
+TEST(no_repeat_ngram_that_leaves_nothing_is_an_error) {
+  SamplingOptions options;
+  options.no_repeat_ngram_size = 1;
+  for (const float temperature : {0.0f, 1.0f}) {
+    options.temperature = temperature;
+    CHECK_ERROR("ERR_INVALID_ARGUMENT", greedy({1.0f, 2.0f}, options, {0, 1}));
+  }
+}
+
+TEST(logit_bias_is_added_before_the_penalties) {
+  SamplingOptions options;
+  options.logit_bias = {{0, 3.0f}, {2, -100.0f}};
+  options.repetition_penalty = 2.0f;
+  const std::vector<float> expected = {(-1.0f + 3.0f) / 2.0f, 1.0f, -98.0f};
+  CHECK(penalized({-1.0f, 1.0f, 2.0f}, options, {0}) == expected);
+  CHECK_EQ(greedy({1.0f, 2.0f, 3.0f}, options, {1}), 0);
+}
+
+TEST(log_sum_exp_is_that_also_of_large_and_masked_logits) {
+  const auto near = [](double value, double expected) {
+    CHECK(std::fabs(value - expected) < 1e-12);
+  };
+  near(log_sum_exp(std::vector<float>{0.0f, 0.0f}), std::log(2.0));
+  near(log_sum_exp(std::vector<float>{1000.0f, 1000.0f, -kInfinity}), 1000.0 + std::log(2.0));
+  near(log_sum_exp(std::vector<float>{-1000.0f, -999.0f}), -999.0 + std::log1p(std::exp(-1.0)));
+}
+
 TEST(temperature_divides) {
   SamplingOptions options = warm();
   options.temperature = 0.5f;
@@ -389,10 +448,10 @@ TEST(options_out_of_range_are_refused_by_name) {
     SamplingOptions options;
     change(options);
     const std::string message =
-        CHECK_ERROR("ERR_INVALID_ARGUMENT", check_sampling_options(options));
+        CHECK_ERROR("ERR_INVALID_ARGUMENT", check_sampling_options(options, 100));
     CHECK(message.find(name) != std::string::npos);
   };
-  check_sampling_options({});
+  check_sampling_options({}, 100);
   refused("temperature", [](SamplingOptions& o) { o.temperature = -0.1f; });
   refused("temperature", [](SamplingOptions& o) { o.temperature = std::nanf(""); });
   refused("topK", [](SamplingOptions& o) { o.top_k = -1; });
@@ -403,6 +462,11 @@ TEST(options_out_of_range_are_refused_by_name) {
   refused("frequencyPenalty", [](SamplingOptions& o) { o.frequency_penalty = kInfinity; });
   refused("presencePenalty", [](SamplingOptions& o) { o.presence_penalty = std::nanf(""); });
   refused("penaltyLastN", [](SamplingOptions& o) { o.penalty_last_n = -2; });
+  refused("noRepeatNgramSize", [](SamplingOptions& o) { o.no_repeat_ngram_size = -1; });
+  refused("logitBias", [](SamplingOptions& o) { o.logit_bias = {{100, 1.0f}}; });
+  refused("logitBias", [](SamplingOptions& o) { o.logit_bias = {{-1, 1.0f}}; });
+  refused("logitBias", [](SamplingOptions& o) { o.logit_bias = {{5, kInfinity}}; });
+  refused("logitBias", [](SamplingOptions& o) { o.logit_bias = {{5, std::nanf("")}}; });
 }
 
 TEST(agrees_with_the_logits_processors_of_the_reference) {
@@ -420,8 +484,15 @@ TEST(agrees_with_the_logits_processors_of_the_reference) {
     CHECK_EQ(word, std::string("case"));
     SamplingOptions options;
     file >> name >> options.temperature >> options.top_k >> options.top_p >> options.min_p >>
-        options.repetition_penalty;
+        options.repetition_penalty >> options.no_repeat_ngram_size;
     size_t count = 0;
+    expect("bias");
+    file >> count;
+    for (size_t i = 0; i < count; ++i) {
+      int32_t id = 0;
+      file >> id;
+      options.logit_bias.push_back({id, number()});
+    }
     expect("history");
     file >> count;
     std::vector<int32_t> history(count);
@@ -447,5 +518,5 @@ TEST(agrees_with_the_logits_processors_of_the_reference) {
     CHECK_CLOSE(drawn.probabilities.data(), expected.probabilities.data(), count, 1e-6);
     ++cases;
   }
-  CHECK_EQ(cases, 30);
+  CHECK_EQ(cases, 45);
 }

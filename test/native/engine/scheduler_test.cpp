@@ -1,89 +1,13 @@
 #include "engine/scheduler.h"
 
-#include <memory>
-#include <sstream>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "check.h"
+#include "scheduler_harness.h"
 
 using namespace qvl;
-
-namespace {
-
-/// Sequences a, b, c, ... over a scheduler with blocks of 4 tokens. Steps are compared as text:
-/// "a d9" is a's token 9 decoded, "b p0+6" six prompt tokens of b from token 0 on, a "!" behind it
-/// means that the item ends with a sampled token, "-c" that c is preempted, "a v" that a's vision
-/// goes on.
-class Harness {
- public:
-  Harness(int64_t num_blocks, SchedulerOptions options)
-      : pool(num_blocks), scheduler(options, &pool) {}
-
-  Sequence* add(int64_t prompt, int64_t max_answer = 100, bool needs_vision = false) {
-    sequences_.push_back(std::make_unique<Sequence>());
-    Sequence* sequence = sequences_.back().get();
-    sequence->id = sequences_.size();
-    sequence->num_tokens = prompt;
-    sequence->max_cached = prompt + max_answer - 1;
-    sequence->needs_vision = needs_vision;
-    scheduler.add(sequence);
-    return sequence;
-  }
-
-  std::string plan() {
-    last_ = scheduler.plan();
-    return describe(last_);
-  }
-
-  /// Plans a step, computes it and samples; returns the plan.
-  std::string step() {
-    const std::string text = plan();
-    for (const StepItem& item : last_.items) {
-      scheduler.finish_item(item);
-      if (item.wants_logits) scheduler.append_token(item.sequence);
-    }
-    return text;
-  }
-
-  BlockPool pool;
-  Scheduler scheduler;
-
- private:
-  static std::string name(const Sequence* sequence) {
-    return {static_cast<char>('a' + sequence->id - 1)};
-  }
-  static std::string describe(const StepPlan& plan) {
-    std::ostringstream text;
-    const char* separator = "";
-    const auto part = [&]() -> std::ostringstream& {
-      text << std::exchange(separator, ", ");
-      return text;
-    };
-    for (const Sequence* sequence : plan.preempted) part() << "-" << name(sequence);
-    for (const StepItem& item : plan.items) {
-      part() << name(item.sequence) << (item.is_decode ? " d" : " p") << item.first_token;
-      if (!item.is_decode) text << "+" << item.count;
-      if (item.wants_logits) text << "!";
-    }
-    if (plan.vision != nullptr) part() << name(plan.vision) << " v";
-    return text.str();
-  }
-
-  std::vector<std::unique_ptr<Sequence>> sequences_;
-  StepPlan last_;
-};
-
-SchedulerOptions options_of(int64_t max_sequences, int64_t prefill_chunk, int64_t max_step_tokens) {
-  return {max_sequences, prefill_chunk, max_step_tokens, 4};
-}
-
-void check_steps(Harness& harness, const std::vector<std::string>& expected) {
-  for (const std::string& step : expected) CHECK_EQ(harness.step(), step);
-}
-
-}  // namespace
+using namespace qvl::test;
 
 TEST(a_prompt_is_prefilled_in_chunks_and_then_decoded) {
   Harness harness(100, options_of(8, 4, 16));
@@ -142,9 +66,9 @@ TEST(vision_goes_on_beside_the_steps_of_others_one_sequence_at_a_time) {
   Sequence* b = harness.add(4, 100, true);
   harness.add(2);
   check_steps(harness, {"c p0+2!, a v", "c d2!, a v"});
-  harness.scheduler.finish_vision(a);
+  harness.finish_vision(a);
   check_steps(harness, {"c d3!, a p0+4!, b v"});
-  harness.scheduler.finish_vision(b);
+  harness.finish_vision(b);
   check_steps(harness, {"a d4!, c d4!, b p0+4!", "a d5!, b d4!, c d5!"});
 }
 
@@ -202,7 +126,7 @@ TEST(the_oldest_is_never_preempted_and_everyone_ends) {
     const StepPlan plan = harness.scheduler.plan();
     CHECK(!plan.items.empty() || plan.vision != nullptr);
     for (const Sequence* sequence : plan.preempted) CHECK(sequence != open.front());
-    if (plan.vision != nullptr) harness.scheduler.finish_vision(plan.vision);
+    if (plan.vision != nullptr) harness.finish_vision(plan.vision);
     for (const StepItem& item : plan.items) {
       harness.scheduler.finish_item(item);
       if (!item.wants_logits) continue;
@@ -234,18 +158,161 @@ TEST(removing_works_in_every_phase) {
 }
 
 TEST(knows_who_can_never_be_preempted) {
-  Harness harness(10, options_of(8, 64, 64));
+  SchedulerOptions options = options_of(3, 64, 64);
+  options.max_cached = 20;  // 5 blocks; two others may have 10 of the 14
+  Harness harness(14, options);
   const Sequence* a = harness.add(4, 17);  // 5 blocks at its longest
   const Sequence* b = harness.add(4, 13);  // 4
-  const Sequence* c = harness.add(4, 5);   // 2: 11 in all
+  harness.step();
+  CHECK(harness.scheduler.may_be_preempted(a));
+  CHECK(!harness.scheduler.may_be_preempted(b));
+}
+
+TEST(who_runs_alone_is_never_preempted) {
+  Harness harness(10, options_of(1, 64, 64));
+  const Sequence* a = harness.add(4, 37);  // all blocks
   harness.step();
   CHECK(!harness.scheduler.may_be_preempted(a));
-  CHECK(!harness.scheduler.may_be_preempted(b));
-  CHECK(harness.scheduler.may_be_preempted(c));
 }
 
 TEST(says_what_can_never_fit) {
   Harness harness(10, options_of(8, 64, 64));
   CHECK(harness.scheduler.can_ever_fit(40));
   CHECK(!harness.scheduler.can_ever_fit(41));
+}
+
+TEST(a_prompt_begins_where_known_blocks_end) {
+  Harness harness(100, options_of(8, 100, 100));
+  Sequence* a = harness.add_text("abcdefghij", "klmnop");
+  check_steps(harness, {"a p0+10!", "a d10!", "a d11!"});
+  harness.scheduler.remove(a);  // abcd, efgh and, of its answer, ijkl are full
+  CHECK_EQ(harness.pool.num_used(), 0);
+  CHECK_EQ(harness.pool.num_cached(), 3);
+
+  harness.add_text("abcdefghijklm");  // all that is known, answer included
+  harness.add_text("abcdXfgh");       // the first block
+  harness.add_text("Xbcdefgh");       // nothing: what stands before counts
+  harness.add_text("abcd");           // nothing: one token is computed for its logits
+  harness.add_text("abcde");
+  CHECK_EQ(harness.step(), "b p12+1!, c p4+4!, d p0+8!, e p0+4!, f p4+1!");
+}
+
+TEST(blocks_that_are_shared_are_counted_once_and_stay_until_their_last_owner_ends) {
+  Harness harness(8, options_of(8, 100, 100));
+  Sequence* a = harness.add_text("abcdefghij");
+  harness.step();
+  CHECK_EQ(harness.pool.num_used(), 3);
+  Sequence* b = harness.add_text("abcdefghkl");
+  CHECK_EQ(harness.step(), "a d10!, b p8+2!");
+  CHECK_EQ(harness.pool.num_used(), 4);
+  CHECK_EQ(a->blocks[1], b->blocks[1]);
+  CHECK(a->blocks[2] != b->blocks[2]);
+  harness.scheduler.remove(a);
+  CHECK_EQ(harness.pool.num_used(), 3);
+  CHECK_EQ(harness.step(), "b d10!");
+  harness.scheduler.remove(b);
+  CHECK_EQ(harness.pool.num_used(), 0);
+  CHECK_EQ(harness.pool.num_cached(), 2);
+}
+
+TEST(a_prompt_takes_over_what_another_has_computed_meanwhile) {
+  // Both are admitted before anything is known; the chunk is enough for one of them only.
+  Harness harness(100, options_of(8, 10, 100));
+  Sequence* a = harness.add_text("abcdefghij");
+  Sequence* b = harness.add_text("abcdefghijkl");
+  CHECK_EQ(harness.step(), "a p0+10!");
+  CHECK_EQ(harness.pool.num_used(), 6);
+  CHECK_EQ(harness.step(), "a d10!, b p8+4!");
+  CHECK_EQ(harness.pool.num_used(), 4);  // b's own two first blocks are free again
+  CHECK(a->blocks[0] == b->blocks[0] && a->blocks[1] == b->blocks[1]);
+}
+
+TEST(equal_blocks_computed_in_one_step_become_one) {
+  Harness harness(100, options_of(8, 100, 100));
+  Sequence* a = harness.add_text("abcdefghij");
+  Sequence* b = harness.add_text("abcdefghxy");
+  CHECK_EQ(harness.step(), "a p0+10!, b p0+10!");
+  CHECK_EQ(harness.pool.num_used(), 4);
+  CHECK(a->blocks[0] == b->blocks[0] && a->blocks[1] == b->blocks[1]);
+}
+
+TEST(cached_blocks_make_room_oldest_first_and_the_end_of_a_chain_before_its_begin) {
+  Harness harness(6, options_of(1, 100, 100));
+  const auto run = [&](const std::string& text) {
+    Sequence* sequence = harness.add_text(text);
+    const std::string step = harness.step();
+    harness.scheduler.remove(sequence);
+    return step;
+  };
+  CHECK_EQ(run("abcdefgh-"), "a p0+9!");
+  CHECK_EQ(run("ABCDEFGH-"), "b p0+9!");
+  CHECK_EQ(harness.pool.num_cached(), 4);
+  CHECK_EQ(run("abcdefgh="), "c p8+1!");  // used again: now the newest
+  CHECK_EQ(run("012345678"), "d p0+9!");  // takes the last free blocks and the end of b's
+  CHECK_EQ(run("abcdefgh#"), "e p8+1!");
+  CHECK_EQ(run("ABCDEFGH#"), "f p4+5!");
+}
+
+TEST(a_preempted_sequence_goes_on_from_what_is_still_known) {
+  Harness harness(5, options_of(4, 100, 100));
+  harness.add_text("abcd", "efghijkl");
+  harness.add_text("ABCDEFGH", "IJKL");
+  check_steps(harness, {"a p0+4!, b p0+8!", "a d4!, b d8!", "a d5!, b d9!", "a d6!, b d10!",
+                        "a d7!, b d11!"});
+  // a needs a third block, and there is none: b gives up three, of which one makes room.
+  CHECK_EQ(harness.step(), "-b, a d8!");
+  Sequence* b = nullptr;
+  for (Sequence* sequence : harness.scheduler.running()) {
+    CHECK(sequence->id == 1);
+    b = sequence;
+  }
+  harness.scheduler.remove(b);  // a ends
+  CHECK_EQ(harness.step(), "b p8+5!");
+}
+
+TEST(a_sequence_without_cache_neither_takes_nor_gives) {
+  Harness harness(100, options_of(8, 100, 100));
+  const auto private_text = [&](const std::string& text) {
+    Sequence* sequence = harness.add_text(text);
+    sequence->uses_cache = false;
+    return sequence;
+  };
+  Sequence* a = private_text("abcdefghi");
+  CHECK_EQ(harness.step(), "a p0+9!");
+  harness.scheduler.remove(a);
+  CHECK_EQ(harness.pool.num_cached(), 0);
+  Sequence* b = harness.add_text("abcdefghi");
+  CHECK_EQ(harness.step(), "b p0+9!");
+  harness.scheduler.remove(b);
+  private_text("abcdefghi");
+  CHECK_EQ(harness.step(), "c p0+9!");
+}
+
+TEST(vision_is_skipped_when_known_blocks_hold_all_that_needs_it) {
+  Harness harness(100, options_of(8, 100, 100));
+  Sequence* a = harness.add_text("abcdefghij");
+  harness.step();
+  harness.scheduler.remove(a);
+  harness.add_text("abcdefghij")->vision_end = 8;
+  CHECK_EQ(harness.step(), "b p8+2!");
+  harness.add_text("abcdefghij")->vision_end = 9;
+  CHECK_EQ(harness.step(), "b d10!, c v");
+}
+
+TEST(forgotten_blocks_are_free_or_stay_with_their_owners) {
+  Harness harness(100, options_of(8, 100, 100));
+  harness.scheduler.remove([&] {
+    Sequence* a = harness.add_text("abcdefghij");
+    harness.step();
+    return a;
+  }());
+  Sequence* b = harness.add_text("ABCDEFGHI", "JKLMNOPQ");
+  harness.step();
+  harness.prefixes.clear();
+  CHECK_EQ(harness.pool.num_cached(), 0);
+  CHECK_EQ(harness.pool.num_used(), 3);
+  for (int i = 0; i < 8; ++i) harness.step();
+  // What follows a forgotten block cannot be found, and is not kept.
+  harness.scheduler.remove(b);
+  CHECK_EQ(harness.pool.num_used() + harness.pool.num_cached(), 0);
 }

@@ -1,0 +1,317 @@
+// What the engine's own thread does, turn after turn.
+
+#include <algorithm>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "engine/engine_impl.h"
+
+namespace qvl {
+namespace {
+
+double milliseconds(Clock::duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+/// The exception in flight as an Error: listeners get no other type.
+std::exception_ptr current_error() {
+  try {
+    throw;
+  } catch (const Error&) {
+    return std::current_exception();
+  } catch (const std::bad_alloc&) {
+    return std::make_exception_ptr(
+        Error("ERR_OUT_OF_MEMORY",
+              "the system gave no memory for this step: run fewer or smaller requests at once"));
+  } catch (const std::exception& error) {
+    return std::make_exception_ptr(
+        Error("ERR_INTERNAL", std::string("unexpected: ") + error.what() + "; please report this"));
+  } catch (...) {
+    return std::make_exception_ptr(Error(
+        "ERR_INTERNAL", "an operation stopped although nobody asked it to; please report this"));
+  }
+}
+
+Generation& generation_of(const StepItem& item) { return *static_cast<Generation*>(item.sequence); }
+
+}  // namespace
+
+void Engine::Impl::run() {
+  for (;;) {
+    try {
+      if (!take_messages()) break;
+      turn();
+    } catch (...) {
+      fail_all(current_error());
+    }
+  }
+  fail_all(std::make_exception_ptr(disposed_error()));
+  prefixes_.clear();
+  embeddings_.close();
+  publish_metrics();
+  model_.reset();
+  const std::lock_guard lock(mutex_);
+  has_ended_ = true;
+  cleared_.notify_all();
+}
+
+/// Waits while there is nothing to do. False when the engine is to end.
+bool Engine::Impl::take_messages() {
+  std::vector<Generation*> arrived;
+  std::vector<Generation*> cancelled;
+  uint64_t clears = 0;
+  {
+    std::unique_lock lock(mutex_);
+    wake_.wait(lock, [&] {
+      return shutdown_ || cancels_pending_ || clears_asked_ != clears_done_ || !inbox_.empty() ||
+             !scheduler_.idle();
+    });
+    if (shutdown_) return false;
+    clears = clears_asked_;
+    arrived.swap(inbox_);
+    if (std::exchange(cancels_pending_, false)) {
+      for (const auto& [id, generation] : live_) {
+        if (generation->cancelled) cancelled.push_back(generation.get());
+      }
+    }
+  }
+  for (Generation* generation : arrived) scheduler_.add(generation);
+  for (Generation* generation : cancelled) finish(*generation, FinishReason::kCancelled);
+  if (clears != clears_done_) {
+    forget_cached();
+    const std::lock_guard lock(mutex_);
+    clears_done_ = clears;
+    cleared_.notify_all();
+  }
+  return true;
+}
+
+void Engine::Impl::forget_cached() {
+  prefixes_.clear();
+  embeddings_.clear();
+  if (scheduler_.idle()) model_->trim_kv_cache();
+  publish_metrics();
+}
+
+void Engine::Impl::turn() {
+  const StepPlan plan = scheduler_.plan();
+  counters_.preemptions += static_cast<int64_t>(plan.preempted.size());
+  publish_metrics();
+  // One piece beside one step: sequences that decode wait for a piece, not for an image.
+  if (plan.vision != nullptr) advance_vision(*static_cast<Generation*>(plan.vision));
+  if (!plan.items.empty() && !shutdown_) run_step(plan.items);
+}
+
+void Engine::Impl::advance_vision(Generation& generation) {
+  note_start(generation);
+  const Clock::time_point begin = Clock::now();
+  try {
+    if (generation.advance_vision(*model_, embeddings_)) scheduler_.finish_vision(&generation);
+  } catch (...) {
+    fail(generation, current_error());
+    return;
+  }
+  generation.stats.vision_ms += milliseconds(Clock::now() - begin);
+}
+
+/// A step that fails with several sequences is run again with each alone, so that an error ends
+/// only the sequence that causes it.
+void Engine::Impl::run_step(std::span<const StepItem> items) {
+  std::exception_ptr error;
+  if (forward(items, &error)) return;
+  if (error == nullptr) return;  // stopped
+  if (items.size() == 1) return fail(generation_of(items[0]), error);
+  for (size_t i = 0; i < items.size(); ++i) {
+    const auto item = items.subspan(i, 1);
+    if (should_stop(item)) continue;
+    std::exception_ptr own_error;
+    if (!forward(item, &own_error) && own_error) fail(generation_of(item[0]), own_error);
+  }
+}
+
+/// Runs the items and takes their tokens. False with an error, or without one when it was stopped.
+bool Engine::Impl::forward(std::span<const StepItem> items, std::exception_ptr* error) {
+  std::vector<std::vector<VisionSpan>> spans(items.size());
+  std::vector<StepSequence> sequences;
+  for (size_t i = 0; i < items.size(); ++i) {
+    Generation& generation = generation_of(items[i]);
+    note_start(generation);
+    const size_t first = static_cast<size_t>(items[i].first_token);
+    const size_t count = static_cast<size_t>(items[i].count);
+    spans[i] = generation.vision_spans(items[i].first_token, items[i].count);
+    const auto part = [&](const std::vector<int32_t>& values) {
+      return std::span<const int32_t>(values).subspan(first, count);
+    };
+    sequences.push_back({part(generation.tokens), part(generation.positions.t),
+                         part(generation.positions.h), part(generation.positions.w),
+                         items[i].first_token, generation.blocks, spans[i],
+                         items[i].wants_logits ? LogitsWanted::kLast : LogitsWanted::kNone});
+  }
+  const Clock::time_point begin = Clock::now();
+  std::span<const float> logits;
+  try {
+    logits = model_->forward(sequences, [&] { return should_stop(items); });
+  } catch (const Cancelled&) {
+    if (!should_stop(items)) *error = current_error();
+    return false;
+  } catch (...) {
+    *error = current_error();
+    return false;
+  }
+  ++counters_.steps;
+  note_prefill(items, Clock::now() - begin);
+  take_results(items, logits);
+  return true;
+}
+
+bool Engine::Impl::should_stop(std::span<const StepItem> items) const {
+  return shutdown_ || std::all_of(items.begin(), items.end(), [](const StepItem& item) {
+           return generation_of(item).cancelled.load();
+         });
+}
+
+void Engine::Impl::take_results(std::span<const StepItem> items, std::span<const float> logits) {
+  const size_t vocab_size = static_cast<size_t>(config_.vocab_size);
+  bool prompt_ended = false;
+  size_t row = 0;
+  for (const StepItem& item : items) {
+    Generation& generation = generation_of(item);
+    generation.note_computed(item.first_token, item.count);
+    scheduler_.finish_item(item);
+    if (!item.wants_logits) continue;
+    prompt_ended |= generation.num_answer() == 0;
+    take_token(generation, logits.subspan(row++ * vocab_size, vocab_size));
+  }
+  if (prompt_ended) free_embeddings();
+}
+
+void Engine::Impl::take_token(Generation& generation, std::span<const float> logits) {
+  if (generation.cancelled) return;  // the next take_messages() ends it
+  TokenOutput output;
+  try {
+    output.id = sampler_.sample(logits, generation.tokens, generation.num_prompt,
+                                generation.request.sampling);
+    output.logit = logits[static_cast<size_t>(output.id)];
+    if (generation.request.log_probabilities) output.log_sum_exp = log_sum_exp(logits);
+    output.top_logits = top_logits(logits, generation.request.top_logits);
+    generation.append(output.id);
+  } catch (...) {
+    return fail(generation, current_error());
+  }
+  scheduler_.append_token(&generation);
+  ++counters_.generated_tokens;
+  const Clock::time_point now = Clock::now();
+  if (generation.stats.completion_tokens == 1) {
+    counters_.prompt_tokens += generation.num_prompt;
+    counters_.cached_prompt_tokens += generation.stats.cached_tokens;
+    generation.first_token_at = now;
+    generation.stats.first_token_ms = milliseconds(now - generation.submitted_at);
+  }
+  generation.stats.decode_ms = milliseconds(now - generation.first_token_at);
+
+  notify(generation, [&](GenerationListener& listener) { listener.on_token(output); });
+  if (generation.is_stop(output.id)) return finish(generation, FinishReason::kStop);
+  if (generation.num_answer() == generation.max_answer) finish(generation, FinishReason::kLength);
+}
+
+void Engine::Impl::note_start(Generation& generation) {
+  if (std::exchange(generation.started, true)) return;
+  generation.stats.queue_ms = milliseconds(Clock::now() - generation.submitted_at);
+}
+
+void Engine::Impl::note_prefill(std::span<const StepItem> items, Clock::duration duration) {
+  for (const StepItem& item : items) {
+    Generation& generation = generation_of(item);
+    if (generation.num_answer() == 0) generation.stats.prefill_ms += milliseconds(duration);
+  }
+}
+
+/// Visual tokens are needed until the prompt is in the cache, and again after a preemption. They
+/// are kept while one is possible: they are small beside the KV of the same tokens (C floats
+/// against L * 2 * G * D values), and encoding again would take seconds.
+void Engine::Impl::free_embeddings() {
+  for (Sequence* sequence : scheduler_.running()) {
+    auto& generation = *static_cast<Generation*>(sequence);
+    if (generation.embeddings.empty() || generation.phase != SequencePhase::kDecode) continue;
+    if (!scheduler_.may_be_preempted(sequence)) generation.embeddings.clear();
+  }
+}
+
+// ---- events ----
+
+template <class Event>
+void Engine::Impl::notify(Generation& generation, const Event& event) {
+  try {
+    event(*generation.listener);
+  } catch (...) {
+    // Against its contract; the engine must live on, so it is not told anything more than the end.
+    const std::lock_guard lock(mutex_);
+    generation.cancelled = cancels_pending_ = true;
+  }
+}
+
+/// Gives back all that the generation holds, then tells its listener, so that a listener who looks
+/// finds the memory free.
+template <class Event>
+void Engine::Impl::end(Generation& generation, const Event& last_event) {
+  scheduler_.remove(&generation);
+  generation.encoding.reset();
+  generation.embeddings.clear();
+  decltype(live_)::node_type owner;  // destroyed last and without the lock: listeners may call us
+  bool is_last = false;
+  {
+    const std::lock_guard lock(mutex_);
+    owner = live_.extract(generation.id);
+    is_last = live_.empty();
+  }
+  // Blocks that are kept for later requests hold their memory; without any, all goes back.
+  if (is_last && pool_.num_cached() == 0) model_->trim_kv_cache();
+  publish_metrics();
+  notify(generation, last_event);
+}
+
+void Engine::Impl::finish(Generation& generation, FinishReason reason) {
+  end(generation,
+      [&](GenerationListener& listener) { listener.on_finish(reason, generation.stats); });
+}
+
+void Engine::Impl::fail(Generation& generation, const std::exception_ptr& error) {
+  end(generation, [&](GenerationListener& listener) { listener.on_error(error); });
+}
+
+/// Ends all that were submitted before now, oldest first. Allocates nothing.
+void Engine::Impl::fail_all(const std::exception_ptr& error) {
+  uint64_t end_id = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    inbox_.clear();
+    end_id = next_id_;
+  }
+  for (uint64_t id = 0; id < end_id;) {
+    Generation* oldest = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [live_id, generation] : live_) {
+        if (live_id >= id && live_id < end_id && (oldest == nullptr || live_id < oldest->id)) {
+          oldest = generation.get();
+        }
+      }
+    }
+    if (oldest == nullptr) return;
+    id = oldest->id + 1;
+    fail(*oldest, error);
+  }
+}
+
+void Engine::Impl::publish_metrics() {
+  const std::lock_guard lock(mutex_);
+  metrics_ = counters_;
+  metrics_.running = scheduler_.num_running();
+  metrics_.waiting = scheduler_.num_waiting();
+  metrics_.kv_blocks_used = pool_.num_used();
+  metrics_.kv_blocks_cached = pool_.num_cached();
+  metrics_.kv_blocks_total = pool_.num_total();
+}
+
+}  // namespace qvl
