@@ -47,7 +47,7 @@ export interface FinishedChoice {
  * The seed of an answer: that of the request for the first, the next numbers for the others, so that
  * each can be had alone.
  */
-export function seedOf(index: number, { seed }: EffectiveOptions): number {
+function seedOf(index: number, { seed }: EffectiveOptions): number {
   const next = seed + index
   return next <= Number.MAX_SAFE_INTEGER ? next : next - Number.MAX_SAFE_INTEGER - 1
 }

@@ -17,7 +17,7 @@ export interface DrawingStyle {
 }
 
 /** Ten colours that are far apart. */
-export const DEFAULT_COLORS: readonly string[] = [
+const DEFAULT_COLORS: readonly string[] = [
   ...['#e6194b', '#0082c8', '#3cb44b', '#f58231', '#911eb4'],
   ...['#ffe119', '#46f0f0', '#f032e6', '#a9d420', '#800000'],
 ]

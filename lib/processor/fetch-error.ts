@@ -17,7 +17,7 @@ export function fetchError(
 }
 
 /** Scheme, host and path: credentials and queries, where tokens are, stay out. */
-export function publicPart(url: URL): string {
+function publicPart(url: URL): string {
   const text = `${url.protocol}//${url.host}${url.pathname}`
   return text.length <= 200 ? text : `${text.slice(0, 199)}…`
 }

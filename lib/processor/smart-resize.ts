@@ -7,7 +7,7 @@ export const SIDE_MULTIPLE = 28
 export const DEFAULT_MIN_PIXELS = 4 * SIDE_MULTIPLE ** 2
 export const DEFAULT_MAX_PIXELS = 16384 * SIDE_MULTIPLE ** 2
 /** The longer side may be this many times the shorter one. */
-export const MAX_ASPECT_RATIO = 200
+const MAX_ASPECT_RATIO = 200
 
 export interface Size {
   width: number

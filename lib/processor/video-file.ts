@@ -243,7 +243,7 @@ function decodeError(reason: string, cause?: unknown): VideoError {
 }
 
 /** Cuts a stream of binary PPM pictures apart. */
-export async function* readPpm(
+async function* readPpm(
   chunks: AsyncIterable<Buffer>,
 ): AsyncGenerator<DecodedFrame, void, undefined> {
   const buffers = [Buffer.alloc(0), Buffer.alloc(0)]

@@ -14,7 +14,7 @@ import {
 import { packageRoot } from '../../lib/package-root.js'
 
 export const addon = nativeBinding()
-export const tinyFolder = join(packageRoot, 'models', 'qwen2-vl-tiny')
+const tinyFolder = join(packageRoot, 'models', 'qwen2-vl-tiny')
 
 interface Sample {
   id: string

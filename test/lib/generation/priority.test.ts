@@ -1,13 +1,20 @@
 /** Which of the requests that wait begins first. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { loadModel, type GenerateRequest, type Model } from '../../../lib/index.js'
+import {
+  loadModel,
+  type GenerateRequest,
+  type GenerationEvent,
+  type GenerationStream,
+  type Model,
+} from '../../../lib/index.js'
 
-const hello: GenerateRequest = { messages: [{ role: 'user', content: 'Who are you?' }] }
+/** Without an end of its own, so that it runs as long as is needed to tell who was first. */
 const endless: GenerateRequest = {
-  ...hello,
+  messages: [{ role: 'user', content: 'Who are you?' }],
   logitBias: { '<|im_end|>': -100, '<|endoftext|>': -100 },
   maxTokens: 1900,
 }
+const long: GenerateRequest = { ...endless, maxTokens: 200 }
 
 let model: Model
 beforeAll(async () => {
@@ -15,10 +22,17 @@ beforeAll(async () => {
 })
 afterAll(() => model.dispose())
 
-async function untilWaiting(count: number): Promise<void> {
-  while (model.metrics().running !== 1 || model.metrics().waiting !== count) {
-    await new Promise((resolve) => setTimeout(resolve, 1))
+/** Resolves when the answer has begun, and with it the engine's only place is taken. */
+async function firstText(stream: GenerationStream): Promise<void> {
+  const events: AsyncIterator<GenerationEvent> = stream[Symbol.asyncIterator]()
+  for (;;) {
+    const next: IteratorResult<GenerationEvent, unknown> = await events.next()
+    if (next.done === true || next.value.type === 'text') return
   }
+}
+
+async function untilWaiting(count: number): Promise<void> {
+  while (model.metrics().waiting !== count) await new Promise((resolve) => setTimeout(resolve, 1))
 }
 
 describe('priority', () => {
@@ -28,15 +42,15 @@ describe('priority', () => {
     { priorities: [undefined, -1000, 1], order: [2, 0, 1] },
     { priorities: [undefined, null, 0], order: [0, 1, 2] },
   ])('lets requests of $priorities end in the order $order', async ({ priorities, order }) => {
-    const alone = await model.generate({ ...hello, cache: false })
+    const alone = await model.generate({ ...long, cache: false })
     const controller = new AbortController()
-    const running = model.generate({ ...endless, signal: controller.signal })
-    const stopped = expect(running).rejects.toThrow('aborted')
-    await untilWaiting(0)
+    const running = model.stream({ ...endless, signal: controller.signal })
+    const stopped = expect(running.result).rejects.toThrow('aborted')
+    await firstText(running)
     const ended: number[] = []
     const answers: Promise<string>[] = []
     for (const [index, priority] of priorities.entries()) {
-      const answer = model.generate({ ...hello, priority }).then(({ text }) => {
+      const answer = model.generate({ ...long, priority }).then(({ text }) => {
         ended.push(index)
         return text
       })
