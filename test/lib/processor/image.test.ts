@@ -1,32 +1,12 @@
 import { readFile } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
 import { performance } from 'node:perf_hooks'
 import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
-import { parsePreprocessorConfig } from '../../../lib/checkpoint/preprocessor-config.js'
 import { ImageError, InvalidArgumentError } from '../../../lib/errors.js'
 import { planResizes, prepareImage } from '../../../lib/processor/image.js'
 import { DEFAULT_MEDIA_OPTIONS } from '../../../lib/processor/media-options.js'
 import type { ImageSource, RawPixels } from '../../../lib/processor/source.js'
-
-const published = parsePreprocessorConfig({ max_pixels: 12845056 }, 'preprocessor_config.json')
-const file = (name: string) =>
-  fileURLToPath(new URL(`../../golden/images/files/${name}`, import.meta.url))
-
-/** One colour, `width` x `height`. */
-function plain(width: number, height: number, colour: number[]): RawPixels {
-  const data = Uint8Array.from({ length: width * height * colour.length }, (_, i) => {
-    return colour[i % colour.length]!
-  })
-  return { data, width, height, channels: colour.length as RawPixels['channels'] }
-}
-
-async function failure(prepared: Promise<unknown>): Promise<ImageError> {
-  return prepared.then(
-    () => expect.fail('it was accepted'),
-    (error: unknown) => error as ImageError,
-  )
-}
+import { failure, file, plain, published } from './pictures.js'
 
 describe('planResizes', () => {
   const size = (width: number, height: number) => ({ width, height })

@@ -1,31 +1,10 @@
 // Videos that are given as pictures: lists of frames, and frames that come one by one.
-import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { parsePreprocessorConfig } from '../../../lib/checkpoint/preprocessor-config.js'
 import { ImageError, InvalidArgumentError, VideoError } from '../../../lib/errors.js'
 import { nativeBinding } from '../../../lib/native.js'
 import { prepareImage } from '../../../lib/processor/image.js'
-import type { RawPixels } from '../../../lib/processor/source.js'
 import { measureVideo, prepareVideo, type VideoFrame } from '../../../lib/processor/video.js'
-
-const published = parsePreprocessorConfig({ max_pixels: 12845056 }, 'preprocessor_config.json')
-const file = (name: string) =>
-  fileURLToPath(new URL(`../../golden/images/files/${name}`, import.meta.url))
-
-/** One colour, `width` x `height`. */
-function plain(width: number, height: number, colour: number[]): RawPixels {
-  const data = Uint8Array.from({ length: width * height * colour.length }, (_, i) => {
-    return colour[i % colour.length]!
-  })
-  return { data, width, height, channels: colour.length as RawPixels['channels'] }
-}
-
-async function failure(prepared: Promise<unknown>): Promise<ImageError> {
-  return prepared.then(
-    () => expect.fail('it was accepted'),
-    (error: unknown) => error as ImageError,
-  )
-}
+import { failure, file, plain, published } from './pictures.js'
 
 describe('a list of frames', () => {
   const frame = (level: number, width = 64, height = 48) => plain(width, height, [level, 0, 0])

@@ -17,19 +17,6 @@ bool is_prefix(const std::vector<int32_t>& part, const std::vector<int32_t>& who
   return part.size() <= whole.size() && std::equal(part.begin(), part.end(), whole.begin());
 }
 
-/// Nothing is used; and nothing is left when what is kept for later requests is given up.
-void check_blocks_are_back(const FakeEngine& fake) {
-  CHECK_EQ(fake.engine->metrics().kv_blocks_used, 0);
-  fake.engine->clear_cache();
-  const EngineMetrics metrics = fake.engine->metrics();
-  CHECK_EQ(metrics.kv_blocks_used, 0);
-  CHECK_EQ(metrics.kv_blocks_cached, 0);
-  CHECK_EQ(metrics.running, 0);
-  CHECK_EQ(metrics.waiting, 0);
-  CHECK_EQ(fake.log->embeddings_alive.load(), 0);
-  CHECK_EQ(fake.log->encodings_alive.load(), 0);
-}
-
 bool holds_token(std::span<const StepSequence> sequences, int32_t id) {
   for (const StepSequence& sequence : sequences) {
     for (const int32_t token : sequence.token_ids) {

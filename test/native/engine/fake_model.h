@@ -472,6 +472,19 @@ inline std::ostream& operator<<(std::ostream& out, FinishReason reason) {
   return out << static_cast<int>(reason);
 }
 
+/// Nothing is used; and nothing is left when what is kept for later requests is given up.
+inline void check_blocks_are_back(const FakeEngine& fake) {
+  CHECK_EQ(fake.engine->metrics().kv_blocks_used, 0);
+  fake.engine->clear_cache();
+  const EngineMetrics metrics = fake.engine->metrics();
+  CHECK_EQ(metrics.kv_blocks_used, 0);
+  CHECK_EQ(metrics.kv_blocks_cached, 0);
+  CHECK_EQ(metrics.running, 0);
+  CHECK_EQ(metrics.waiting, 0);
+  CHECK_EQ(fake.log->embeddings_alive.load(), 0);
+  CHECK_EQ(fake.log->encodings_alive.load(), 0);
+}
+
 }  // namespace qvl::test
 
 namespace std {
