@@ -1,10 +1,21 @@
-# Kernels named *_avx2.cpp are compiled for AVX2 + FMA + F16C whatever the build machine is, and chosen
-# at run time. Every other file stays at the baseline of the architecture.
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
-  file(GLOB avx2_sources ${CMAKE_SOURCE_DIR}/kernels/cpu/*_avx2.cpp)
+# kernels/cpu/<set>.cpp holds the kernels of one instruction set: it alone is compiled with that set's
+# flags, whatever the build machine is, and chosen at run time. Every other file stays at the baseline
+# of the architecture.
+function(qvl_instruction_set set msvc_flags flags)
   if(MSVC)
-    set_source_files_properties(${avx2_sources} PROPERTIES COMPILE_OPTIONS "/arch:AVX2")
-  else()
-    set_source_files_properties(${avx2_sources} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
+    set(flags ${msvc_flags})
   endif()
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cpu/${set}.cpp PROPERTIES COMPILE_OPTIONS "${flags}")
+endfunction()
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
+  qvl_instruction_set(avx2 "/arch:AVX2" "-mavx2;-mfma;-mf16c")
+  qvl_instruction_set(attention_avx2 "/arch:AVX2" "-mavx2;-mfma;-mf16c")
+  # GCC 12 warns of the undefined operands inside its own AVX-512 intrinsics.
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    set(quiet ";-Wno-maybe-uninitialized;-Wno-uninitialized")
+  endif()
+  # AVX-512's registers at their full width: compilers prefer half of it by themselves.
+  qvl_instruction_set(avx512 "/arch:AVX512"
+    "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx2;-mfma;-mf16c;-mprefer-vector-width=512${quiet}")
 endif()

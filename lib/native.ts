@@ -28,7 +28,7 @@ export interface NativeLoadOptions {
   config: NativeModelConfig
   /** 0 = the physical cores this process may use. */
   threads: number
-  /** '' = best; 'scalar', 'avx2'. */
+  /** '' = best; 'scalar', 'avx2', 'avx512'. */
   instructionSet: string
   weightDtype: 'auto' | 'bf16' | 'fp16' | 'fp32'
   kvDtype: 'bf16' | 'fp16' | 'fp32'

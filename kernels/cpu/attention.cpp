@@ -25,7 +25,7 @@ float softmax_block(Softmax& softmax, float* weights, int64_t count) {
     weights[i] = i < count ? exp_f32(weights[i] - max) : 0.0f;
   }
   softmax.max = max;
-  softmax.sum = std::fma(softmax.sum, rescale, sum_lanes(weights));
+  softmax.sum = std::fma(softmax.sum, rescale, sum_partial_sums(weights));
   return rescale;
 }
 

@@ -25,6 +25,9 @@ static inline __m256i lane_mask(int64_t count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), lanes);
 }
 
+constexpr int kLanes = 8;
+constexpr int kVectors = 4;  // of the 32 partial sums
+
 constexpr int64_t kLineBytes = 64;  // of the cache
 
 /// Brings a line to the second-level cache. The address need not be valid.
@@ -91,7 +94,7 @@ static inline __m256 swish(__m256 x, float minus_beta) {
   return _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), e));
 }
 
-/// sum_lanes of math.h.
+/// sum_partial_sums of math.h.
 static inline float sum_lanes(__m256 a, __m256 b, __m256 c, __m256 d) {
   const __m256 v = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

@@ -6,10 +6,16 @@
 
 namespace qvl::kernels {
 
+// Each is defined in the file of its instruction set.
+const KernelTable* avx2_kernels();
+const KernelTable* avx512_kernels();
+
 const KernelTable& scalar_kernels() {
+  static constexpr const char* kNothing[] = {nullptr};
   // The scalar `linear` takes any number of rows, so the packed way is never asked for.
   static constexpr KernelTable table = {
       .name = "scalar",
+      .processor_features = kNothing,
       .linear = scalar::linear,
       .max_unpacked_rows = INT64_MAX,
       .pack_rows = nullptr,
@@ -26,27 +32,15 @@ const KernelTable& scalar_kernels() {
   return table;
 }
 
-const KernelTable* avx2_kernels() {
+std::span<const KernelTable* const> compiled_kernels() {
+  static const KernelTable* const tables[] = {
 #if defined(__x86_64__) || defined(_M_X64)
-  static const KernelTable table = {
-      .name = "avx2",
-      .linear = avx2::linear,
-      .max_unpacked_rows = avx2::kMaxUnpackedRows,
-      .pack_rows = avx2::pack_rows,
-      .num_row_tiles = avx2::num_row_tiles,
-      .linear_packed = avx2::linear_packed,
-      .linear_scratch_floats = avx2::kLinearScratchFloats,
-      .attention = avx2::attention,
-      .max_attention_rows = avx2::kMaxAttentionRows,
-      .attention_scratch_floats = avx2::attention_scratch_floats,
-      .rms_norm = avx2::rms_norm,
-      .layer_norm = avx2::layer_norm,
-      .swiglu = avx2::swiglu,
-  };
-  return &table;
-#else
-  return nullptr;
+    avx512_kernels(),
+    avx2_kernels(),
 #endif
+    &scalar_kernels(),
+  };
+  return tables;
 }
 
 }  // namespace qvl::kernels

@@ -3,10 +3,10 @@
 // The CPU kernels: plain functions over pointers, sizes and strides. They know no tensors and no
 // threads: every kernel does a range of its work, and the backend hands ranges to threads.
 //
-// Each operation has a scalar version (`<op>.cpp`), which is its specification, and versions for
-// instruction sets (`<op>_avx2.cpp`). All versions do the same operations in the same order, so
-// their results are equal bit for bit; fused multiply-adds are written out, never left to the
-// compiler. A KernelTable holds the versions of one instruction set.
+// Each operation has a scalar version (`<op>.cpp`), which is its specification, and one vectorised
+// version (`<op>_simd.h`) over the vocabulary of `vector_<set>.h`; `<set>.cpp` compiles it for an
+// instruction set into a KernelTable. All do the same operations in the same order, so their
+// results are equal bit for bit; fused multiply-adds are written out, never left to the compiler.
 //
 // Layouts shared by kernels, backend and tests:
 //   weight panels   [ceil(N / 32)][K][32], N output features, K input features; the last panel is
@@ -19,6 +19,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace qvl::kernels {
 
@@ -104,6 +105,8 @@ struct RowsArgs {
 /// The kernels of one instruction set. Ranges are [first, last).
 struct KernelTable {
   const char* name;
+  /// What a processor must have to run them, as named by processor_features(); null ends the list.
+  const char* const* processor_features;
 
   /// Panels [first_panel, last_panel) of all rows, reading x in place.
   void (*linear)(const LinearArgs& args, int64_t first_panel, int64_t last_panel);
@@ -134,11 +137,10 @@ struct KernelTable {
   void (*swiglu)(const RowsArgs& args, int64_t first_row, int64_t last_row);
 };
 
-/// The portable versions; always present.
+/// The portable versions; always present, and the specification of the others.
 const KernelTable& scalar_kernels();
-/// AVX2 + FMA + F16C; null when not compiled in. Whether the processor can run them is the
-/// caller's business.
-const KernelTable* avx2_kernels();
+/// Every table that is compiled in, fastest first; the last is the scalar one.
+std::span<const KernelTable* const> compiled_kernels();
 
 // ---- kernels that every instruction set shares: they move data ----
 

@@ -11,15 +11,4 @@ namespace scalar {
 void linear(const LinearArgs& args, int64_t first_panel, int64_t last_panel);
 }
 
-namespace avx2 {
-// Measured: beyond, reading x with its row stride costs more than packing it.
-constexpr int64_t kMaxUnpackedRows = 32;
-extern const int64_t kLinearScratchFloats;
-void linear(const LinearArgs& args, int64_t first_panel, int64_t last_panel);
-void pack_rows(float* packed, const LinearArgs& args, int64_t first_tile, int64_t last_tile);
-int64_t num_row_tiles(int64_t rows);
-void linear_packed(const LinearArgs& args, const float* packed, int64_t first_tile,
-                   int64_t last_tile, int64_t first_panel, int64_t last_panel, float* scratch);
-}  // namespace avx2
-
 }  // namespace qvl::kernels

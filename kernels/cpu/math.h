@@ -1,7 +1,7 @@
 #pragma once
 
-// Elementary functions of the scalar kernels. math_avx2.h does the same operations in the same
-// order on eight lanes, so both give the same bits. `static` for the reason given in convert.h.
+// Elementary functions of the scalar kernels. math_simd.h does the same operations in the same
+// order on vectors, so both give the same bits. `static` for the reason given in convert.h.
 
 #include <bit>
 #include <cmath>
@@ -50,15 +50,15 @@ static inline float quick_gelu(float x) { return x / (1.0f + exp_f32(x * -1.702f
 /// x * (1 + erf(x / sqrt 2)) / 2, with the C library's erf.
 static inline float gelu(float x) { return 0.5f * x * (1.0f + std::erf(x * 0x1.6a09e6p-1f)); }
 
-/// Sums kLanes * kVectors partial sums: the vectors as a tree, then the lanes by halving, which is
-/// what the vector code does.
-constexpr int kLanes = 8;
-constexpr int kVectors = 4;
-static inline float sum_lanes(const float* lanes /* [kVectors][kLanes] */) {
-  float v[kLanes];
-  for (int i = 0; i < kLanes; ++i) {
-    v[i] = (lanes[i] + lanes[kLanes + i]) + (lanes[2 * kLanes + i] + lanes[3 * kLanes + i]);
-  }
+/// Row-wise sums are made in this many partial sums, element i in sum i % 32: enough chains for
+/// every instruction set, with 4 lanes or 16.
+constexpr int kPartialSums = 32;
+
+/// Adds the partial sums up: eights of them as a tree, then their lanes by halving, which is what
+/// vector code does whatever its width.
+static inline float sum_partial_sums(const float* sums /* [32] */) {
+  float v[8];
+  for (int i = 0; i < 8; ++i) v[i] = (sums[i] + sums[8 + i]) + (sums[16 + i] + sums[24 + i]);
   return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
 

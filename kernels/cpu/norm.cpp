@@ -1,5 +1,5 @@
-// RMSNorm and LayerNorm over rows, scalar. Sums are made in 32 partial sums, element i in sum
-// i % 32, which are then added by sum_lanes(): the order of the vector code.
+// RMSNorm and LayerNorm over rows, scalar. Sums are made in kPartialSums partial sums, which are
+// then added by sum_partial_sums(): the order of the vector code.
 
 #include "kernels/cpu/norm.h"
 
@@ -10,22 +10,20 @@
 namespace qvl::kernels::scalar {
 namespace {
 
-constexpr int kSums = kLanes * kVectors;
-
 // Sum of (x[i] - mean)^2.
 float sum_of_squares(const float* x, int64_t cols, float mean) {
-  float sums[kSums] = {};
+  float sums[kPartialSums] = {};
   for (int64_t i = 0; i < cols; ++i) {
     const float centred = x[i] - mean;
-    sums[i % kSums] = std::fma(centred, centred, sums[i % kSums]);
+    sums[i % kPartialSums] = std::fma(centred, centred, sums[i % kPartialSums]);
   }
-  return sum_lanes(sums);
+  return sum_partial_sums(sums);
 }
 
 float sum(const float* x, int64_t cols) {
-  float sums[kSums] = {};
-  for (int64_t i = 0; i < cols; ++i) sums[i % kSums] += x[i];
-  return sum_lanes(sums);
+  float sums[kPartialSums] = {};
+  for (int64_t i = 0; i < cols; ++i) sums[i % kPartialSums] += x[i];
+  return sum_partial_sums(sums);
 }
 
 }  // namespace

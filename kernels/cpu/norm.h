@@ -2,20 +2,11 @@
 
 #include "kernels/cpu/kernels.h"
 
-namespace qvl::kernels {
+namespace qvl::kernels::scalar {
 
-namespace scalar {
 void rms_norm(const RowsArgs& args, const float* weight, float eps, int64_t first_row,
               int64_t last_row);
 void layer_norm(const RowsArgs& args, const float* weight, const float* bias, float eps,
                 int64_t first_row, int64_t last_row);
-}  // namespace scalar
 
-namespace avx2 {
-void rms_norm(const RowsArgs& args, const float* weight, float eps, int64_t first_row,
-              int64_t last_row);
-void layer_norm(const RowsArgs& args, const float* weight, const float* bias, float eps,
-                int64_t first_row, int64_t last_row);
-}  // namespace avx2
-
-}  // namespace qvl::kernels
+}  // namespace qvl::kernels::scalar

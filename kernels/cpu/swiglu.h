@@ -2,13 +2,8 @@
 
 #include "kernels/cpu/kernels.h"
 
-namespace qvl::kernels {
+namespace qvl::kernels::scalar {
 
-namespace scalar {
 void swiglu(const RowsArgs& args, int64_t first_row, int64_t last_row);
-}
-namespace avx2 {
-void swiglu(const RowsArgs& args, int64_t first_row, int64_t last_row);
-}
 
-}  // namespace qvl::kernels
+}  // namespace qvl::kernels::scalar

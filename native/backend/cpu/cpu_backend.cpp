@@ -9,19 +9,23 @@
 #include "backend/cpu/cpu_backend_impl.h"
 #include "backend/cpu/cpu_features.h"
 #include "common/error.h"
+#include "kernels/cpu/processor.h"
 
 namespace qvl {
 namespace {
 
 const kernels::KernelTable& choose_kernels(const CpuFeatures& features, const std::string& wanted) {
-  const kernels::KernelTable* avx2 = kernels::avx2_kernels();
-  if (!features.has_avx2_kernels()) avx2 = nullptr;
-  if (wanted == "scalar" || (wanted.empty() && avx2 == nullptr)) return kernels::scalar_kernels();
-  if (wanted.empty() || (wanted == "avx2" && avx2 != nullptr)) return *avx2;
-  const std::string choice = avx2 != nullptr ? "\"scalar\" or \"avx2\"" : "\"scalar\"";
-  throw Error("ERR_BACKEND_UNAVAILABLE", "The instruction set \"" + wanted +
-                                             "\" is not available on " + features.name + "; use " +
-                                             choice + ", or leave the choice to the library.");
+  const std::vector<const kernels::KernelTable*>& tables = kernels::available_kernels();
+  if (wanted.empty()) return *tables.front();
+  std::string choice;
+  for (const kernels::KernelTable* table : tables) {
+    if (wanted == table->name) return *table;
+    choice += (choice.empty() ? "\"" : ", \"") + std::string(table->name) + "\"";
+  }
+  throw Error("ERR_BACKEND_UNAVAILABLE",
+              "The instruction set \"" + wanted + "\" is not available on " + features.name +
+                  ", which has " + choice +
+                  ": choose one of these, or leave the choice to the library.");
 }
 
 }  // namespace

@@ -12,10 +12,11 @@
 #include <thread>
 #include <utility>
 
+#include "kernels/cpu/processor.h"
+
 #if defined(__x86_64__) || defined(_M_X64)
 #define QVL_X86_64 1
 #if defined(_MSC_VER)
-#include <immintrin.h>
 #include <intrin.h>
 #else
 #include <cpuid.h>
@@ -34,70 +35,24 @@ namespace qvl {
 namespace {
 
 #ifdef QVL_X86_64
-struct Registers {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-};
-
-Registers cpuid(unsigned leaf, unsigned subleaf = 0) {
-  Registers r;
+std::array<unsigned, 4> cpuid(unsigned leaf) {
+  std::array<unsigned, 4> r{};
 #if defined(_MSC_VER)
   int out[4];
-  __cpuidex(out, static_cast<int>(leaf), static_cast<int>(subleaf));
-  r = {unsigned(out[0]), unsigned(out[1]), unsigned(out[2]), unsigned(out[3])};
+  __cpuid(out, static_cast<int>(leaf));
+  std::memcpy(r.data(), out, sizeof out);
 #else
-  __cpuid_count(leaf, subleaf, r.eax, r.ebx, r.ecx, r.edx);
+  __cpuid(leaf, r[0], r[1], r[2], r[3]);
 #endif
   return r;
 }
 
-// The register states that the operating system saves (XCR0).
-uint64_t saved_states() {
-#if defined(_MSC_VER)
-  return _xgetbv(0);
-#else
-  unsigned low = 0;
-  unsigned high = 0;
-  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return (uint64_t{high} << 32) | low;
-#endif
-}
-
-std::vector<std::string> x86_instruction_sets() {
-  constexpr uint64_t kAvxState = 0x6;      // xmm, ymm
-  constexpr uint64_t kAvx512State = 0xe6;  // and opmask, zmm
-  std::vector<std::string> sets = {"sse2"};
-  const unsigned max_leaf = cpuid(0).eax;
-  const Registers one = cpuid(1);
-  const bool has_xsave = (one.ecx >> 27) & 1;
-  const uint64_t states = has_xsave ? saved_states() : 0;
-  if ((states & kAvxState) != kAvxState) return sets;
-  const auto add = [&](bool present, const char* set) {
-    if (present) sets.emplace_back(set);
-  };
-  add((one.ecx >> 28) & 1, "avx");
-  add((one.ecx >> 12) & 1, "fma");
-  add((one.ecx >> 29) & 1, "f16c");
-  if (max_leaf < 7) return sets;
-  const Registers seven = cpuid(7);
-  const Registers seven_one = seven.eax >= 1 ? cpuid(7, 1) : Registers{};
-  add((seven.ebx >> 5) & 1, "avx2");
-  add((seven_one.eax >> 4) & 1, "avx_vnni");
-  if ((states & kAvx512State) != kAvx512State) return sets;
-  add((seven.ebx >> 16) & 1, "avx512f");
-  add((seven.ebx >> 30) & 1, "avx512bw");
-  add((seven.ebx >> 31) & 1, "avx512vl");
-  add((seven.ecx >> 11) & 1, "avx512_vnni");
-  add((seven_one.eax >> 5) & 1, "avx512_bf16");
-  return sets;
-}
-
 std::string x86_name() {
-  if (cpuid(0x80000000u).eax < 0x80000004u) return "x86-64";
+  if (cpuid(0x80000000u)[0] < 0x80000004u) return "x86-64";
   std::array<char, 49> text{};
   for (unsigned i = 0; i < 3; ++i) {
-    const Registers r = cpuid(0x80000002u + i);
-    const unsigned words[4] = {r.eax, r.ebx, r.ecx, r.edx};
-    std::memcpy(text.data() + 16 * i, words, 16);
+    const std::array<unsigned, 4> words = cpuid(0x80000002u + i);
+    std::memcpy(text.data() + 16 * i, words.data(), 16);
   }
   std::string name = text.data();
   name.erase(0, name.find_first_not_of(' '));
@@ -197,25 +152,18 @@ std::vector<int> allowed_cpus() {
 
 }  // namespace
 
-bool CpuFeatures::has(const std::string& instruction_set) const {
-  return std::find(instruction_sets.begin(), instruction_sets.end(), instruction_set) !=
-         instruction_sets.end();
-}
-
 CpuFeatures detect_cpu_features() {
   CpuFeatures features;
+  features.instruction_sets = kernels::processor_features();
 #if defined(QVL_X86_64)
   features.name = x86_name();
-  features.instruction_sets = x86_instruction_sets();
 #elif defined(__APPLE__)
   char name[256] = "Apple";
   size_t size = sizeof name;
   sysctlbyname("machdep.cpu.brand_string", name, &size, nullptr, 0);
   features.name = name;
-  features.instruction_sets = {"neon"};
 #elif defined(__aarch64__) || defined(_M_ARM64)
   features.name = "AArch64";
-  features.instruction_sets = {"neon"};
 #else
   features.name = "unknown";
 #endif

@@ -9,12 +9,8 @@ namespace qvl {
 /// What this processor, and this process on it, may use.
 struct CpuFeatures {
   std::string name;                           // "AMD EPYC 9B45 128-Core Processor"
-  std::vector<std::string> instruction_sets;  // "sse2", "avx2", "fma", "f16c", "avx512f", "neon"...
+  std::vector<std::string> instruction_sets;  // see kernels::processor_features()
   int physical_cores = 1;                     // usable ones: see usable_physical_cores()
-
-  bool has(const std::string& instruction_set) const;
-  /// All that the AVX2 kernels need: AVX2, FMA and F16C, with the operating system's support.
-  bool has_avx2_kernels() const { return has("avx2") && has("fma") && has("f16c"); }
 };
 
 /// Asks the processor and the system. Costs some file reads; the result does not change while the

@@ -2,6 +2,7 @@
 
 // Random inputs and the instruction sets to test, for the tests of kernels and backend.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <random>
@@ -10,6 +11,7 @@
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/processor.h"
 
 namespace qvl::test {
 
@@ -48,21 +50,17 @@ inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) 
          (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
-/// The vector versions that this processor can run; each must equal the scalar one bit for bit.
-inline std::vector<const kernels::KernelTable*> vector_kernels() {
-  std::vector<const kernels::KernelTable*> tables;
-#if defined(__x86_64__) && defined(__GNUC__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      kernels::avx2_kernels() != nullptr) {
-    tables.push_back(kernels::avx2_kernels());
-  }
-#endif
+/// The versions that this processor can run, the scalar one first: its bits are expected of all.
+inline std::vector<const kernels::KernelTable*> all_kernels() {
+  std::vector<const kernels::KernelTable*> tables = kernels::available_kernels();
+  std::reverse(tables.begin(), tables.end());
   return tables;
 }
 
-inline std::vector<const kernels::KernelTable*> all_kernels() {
-  std::vector<const kernels::KernelTable*> tables = vector_kernels();
-  tables.insert(tables.begin(), &kernels::scalar_kernels());
+/// Without the scalar one.
+inline std::vector<const kernels::KernelTable*> vector_kernels() {
+  std::vector<const kernels::KernelTable*> tables = all_kernels();
+  tables.erase(tables.begin());
   return tables;
 }
 

@@ -1,62 +1,64 @@
-// out = residual + activation(x * weight^T + bias), AVX2 + FMA + F16C. See LinearArgs for the order
-// of sums, which is the same in both ways:
+#pragma once
+
+// out = residual + activation(x * weight^T + bias). See LinearArgs for the order of sums, which is
+// the same in both ways:
 //   linear         few rows: a panel is streamed from memory once and widened in registers by
 //                  every tile of rows
 //   linear_packed  many rows: a block of a panel is widened into the first-level cache and every
 //                  tile of rows goes over it; partial sums wait in scratch between blocks of k
 
-#if defined(__x86_64__) || defined(_M_X64)
-
-#include "kernels/cpu/avx2.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/cpu/math_simd.h"
+#include "kernels/cpu/tile_simd.h"
 
-namespace qvl::kernels::avx2 {
+namespace qvl::kernels::QVL_ISA {
 namespace {
 
 // Sums of finished subtrees that can exist at once: 4 with 8 segments.
 constexpr int kMaxDepth = 4;
-constexpr int kHalves = kPanelWidth / kTileWidth;
+// A panel is this many vectors wide, and this many register tiles.
+constexpr int kPanelVectors = kPanelWidth / kLanes;
+constexpr int kPanelTiles = kPanelVectors / kTileVectors;
+constexpr int kTileColumns = kTileVectors * kLanes;
 
+// Measured: beyond, reading x with its row stride costs more than packing it.
+constexpr int64_t kMaxUnpackedRows = 32;
 // Few rows: how far ahead of their use weights are fetched into the cache. Measured on Zen 5:
 // without, the processor keeps too few lines in flight, and 2 to 6 rows run at half the speed.
 constexpr int64_t kPrefetchBytes = 8192;
 // Few rows: the block of k that several tiles use while it is in the first-level cache.
 constexpr int64_t kFewRowsBlockK = 64;
 
-// Many rows: 192 x 32 widened weights take 24 KB, which with a tile of rows fit 32 KB.
-constexpr int64_t kBlockK = 192;
-// Many rows: tiles that go over a panel together; they and their sums fit the second-level cache.
-constexpr int64_t kTilesAtOnce = 40;
-constexpr int64_t kSumsFloats = kTilesAtOnce * kMaxTileRows * kPanelWidth;  // of one subtree
+constexpr int64_t kTilesAtOnce = kRowsAtOnce / kMaxTileRows;
+constexpr int64_t kSumsFloats = kRowsAtOnce * kPanelWidth;  // of one subtree
+constexpr int64_t kLinearScratchFloats = kBlockK * kPanelWidth + kMaxDepth * kSumsFloats;
 
-// Bytes of one k in a panel.
+// Bytes of one k in a panel, and of its part in a register tile.
 template <Format kFormat>
 constexpr int64_t kStepBytes = static_cast<int64_t>(format_size(kFormat)) * kPanelWidth;
+template <Format kFormat>
+constexpr int64_t kTileBytes = static_cast<int64_t>(format_size(kFormat)) * kTileColumns;
 
 // Writes the panel's columns of out[row], from `first` on, from the finished sums [32].
 void finish(const LinearArgs& args, int64_t row, int64_t first, const float* sums) {
   float* out = args.out + row * args.out_stride + first;
-  const int64_t count = args.out_features - first;
-  for (int64_t i = 0; i < kPanelWidth && i < count; i += kLanes) {
-    const __m256i mask = lane_mask(count - i);
-    __m256 value = _mm256_loadu_ps(sums + i);
-    if (args.bias != nullptr) {
-      value = _mm256_add_ps(value, _mm256_maskload_ps(args.bias + first + i, mask));
-    }
+  const float* residual =
+      args.residual == nullptr ? nullptr : args.residual + row * args.residual_stride + first;
+  const int64_t left = args.out_features - first;
+  for_vectors(left < kPanelWidth ? left : kPanelWidth, [&](int64_t i, auto lanes) {
+    Vector value = load(sums + i);
+    if (args.bias != nullptr) value = add(value, load(args.bias + first + i, lanes));
     if (args.activation == Activation::kQuickGelu) {
       value = swish(value, -1.702f);
     } else if (args.activation == Activation::kGelu) {
-      float lanes[kLanes];
-      _mm256_storeu_ps(lanes, value);
-      gelu_in_place(lanes, kLanes);
-      value = _mm256_loadu_ps(lanes);
+      float numbers[kLanes];
+      store(numbers, value);
+      gelu_in_place(numbers, kLanes);
+      value = load(numbers);
     }
-    if (args.residual != nullptr) {
-      const float* residual = args.residual + row * args.residual_stride + first + i;
-      value = _mm256_add_ps(_mm256_maskload_ps(residual, mask), value);
-    }
-    _mm256_maskstore_ps(out + i, mask, value);
-  }
+    if (residual != nullptr) value = add(load(residual + i, lanes), value);
+    store(out + i, value, lanes);
+  });
 }
 
 // After segment `segment`: adds up the subtrees that it completes. stack [depth][stride]; returns
@@ -66,75 +68,67 @@ int merge_subtrees(float* stack, int64_t stride, int64_t floats, int depth, int 
     --depth;
     float* to = stack + (depth - 1) * stride;
     const float* from = stack + depth * stride;
-    for (int64_t i = 0; i < floats; i += kLanes) {
-      _mm256_storeu_ps(to + i, _mm256_add_ps(_mm256_loadu_ps(to + i), _mm256_loadu_ps(from + i)));
-    }
+    for (int64_t i = 0; i < floats; i += kLanes) store(to + i, add(load(to + i), load(from + i)));
   }
   return depth;
 }
 
 // ---- few rows ----
 
-// kColumns halves of a panel over `count` inputs: sums [kRows][32] go on, or start.
-template <Format kFormat, int kRows, int kColumns>
+// kVectors of a panel over `count` inputs: sums [kRows][32] go on, or start.
+template <Format kFormat, int kRows, int kVectors>
 void panel_chains(float* sums, const float* x, int64_t x_stride, const char* w, int64_t count,
                   bool start, bool prefetch) {
-  constexpr int64_t kHalfBytes = kStepBytes<kFormat> / kHalves;
-  __m256 acc[kColumns][kRows][2];
-  unroll<kColumns>([&](auto column) QVL_ALWAYS_INLINE {
-    constexpr int c = decltype(column)::value;
-    if (start) {
-      zero_tile<kRows>(acc[c]);
-    } else {
-      load_tile<kRows>(acc[c], sums + c * kTileWidth, kPanelWidth);
-    }
-  });
+  constexpr int64_t kVectorBytes = kLanes * static_cast<int64_t>(format_size(kFormat));
+  Vector acc[kRows][kVectors];
+  if (start) {
+    zero_tile(acc);
+  } else {
+    load_tile(acc, sums, kPanelWidth);
+  }
   for (int64_t k = 0; k < count; ++k) {
     if (prefetch) {
       for (int64_t line = 0; line < kStepBytes<kFormat>; line += kLineBytes) {
-        _mm_prefetch(w + k * kStepBytes<kFormat> + line + kPrefetchBytes, _MM_HINT_T0);
+        prefetch_to_l1(w + line + kPrefetchBytes);
       }
     }
-    unroll<kColumns>([&](auto column) QVL_ALWAYS_INLINE {
+    unroll<kVectors>([&](auto column) QVL_ALWAYS_INLINE {
       constexpr int c = decltype(column)::value;
-      __m256 low;
-      __m256 high;
-      load_16<kFormat>(w + k * kStepBytes<kFormat> + c * kHalfBytes, low, high);
+      const Vector weights = load_widened<kFormat>(w + c * kVectorBytes);
       unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {
         constexpr int r = decltype(row)::value;
-        const __m256 value = _mm256_broadcast_ss(x + r * x_stride + k);
-        acc[c][r][0] = _mm256_fmadd_ps(value, low, acc[c][r][0]);
-        acc[c][r][1] = _mm256_fmadd_ps(value, high, acc[c][r][1]);
+        acc[r][c] = fmadd(load_broadcast(x + r * x_stride + k), weights, acc[r][c]);
       });
     });
+    w += kStepBytes<kFormat>;
   }
-  unroll<kColumns>([&](auto column) QVL_ALWAYS_INLINE {
-    constexpr int c = decltype(column)::value;
-    store_tile<kRows>(acc[c], sums + c * kTileWidth, kPanelWidth);
-  });
+  store_tile(acc, sums, kPanelWidth);
 }
 
 // sums [rows][32] = the chains over one segment of a panel.
 template <Format kFormat>
 void segment_chains(float* sums, const float* x, int64_t x_stride, int64_t rows, const char* w,
                     int64_t count) {
-  if (rows == 1) return panel_chains<kFormat, 1, kHalves>(sums, x, x_stride, w, count, true, true);
-  if (rows == 2) return panel_chains<kFormat, 2, kHalves>(sums, x, x_stride, w, count, true, true);
-  // More rows' sums do not fit the registers: one tile of rows and half a panel after the other,
-  // over blocks that stay in the first-level cache.
-  constexpr int64_t kHalfBytes = kStepBytes<kFormat> / kHalves;
+  if (rows <= kMaxWholePanelRows) {
+    return with_constant<kMaxWholePanelRows>(rows, [&](auto constant) {
+      constexpr int kRows = decltype(constant)::value;
+      panel_chains<kFormat, kRows, kPanelVectors>(sums, x, x_stride, w, count, true, true);
+    });
+  }
+  // More rows' sums do not fit the registers: one tile of rows and columns after the other, over
+  // blocks that stay in the first-level cache.
   for (int64_t k = 0; k < count; k += kFewRowsBlockK) {
     const int64_t length = count - k < kFewRowsBlockK ? count - k : kFewRowsBlockK;
     const char* weights = w + k * kStepBytes<kFormat>;
     for (int64_t tile = 0; tile < num_tiles(rows); ++tile) {
       const int64_t row = tile_begin(rows, tile);
-      with_tile_rows(tile_begin(rows, tile + 1) - row, [&](auto constant) {
+      with_constant<kMaxTileRows>(tile_begin(rows, tile + 1) - row, [&](auto constant) {
         constexpr int kRows = decltype(constant)::value;
-        float* const to = sums + row * kPanelWidth;
-        const float* const from = x + row * x_stride + k;
-        panel_chains<kFormat, kRows, 1>(to, from, x_stride, weights, length, k == 0, tile == 0);
-        panel_chains<kFormat, kRows, 1>(to + kTileWidth, from, x_stride, weights + kHalfBytes,
-                                        length, k == 0, false);
+        for (int column = 0; column < kPanelTiles; ++column) {
+          panel_chains<kFormat, kRows, kTileVectors>(
+              sums + row * kPanelWidth + column * kTileColumns, x + row * x_stride + k, x_stride,
+              weights + column * kTileBytes<kFormat>, length, k == 0, tile == 0 && column == 0);
+        }
       });
     }
   }
@@ -175,25 +169,24 @@ struct Prefetch {
   int64_t step;
 };
 
-// One tile of rows and one half of a panel over a block of k: sums [kRows] of stride 32 go on, or
-// start.
+// One register tile over a block of k: sums [kRows] of stride 32 go on, or start.
 template <int kRows>
 void tile_block(float* sums, const float* packed, const float* weights, int64_t count, bool start,
                 Prefetch prefetch) {
-  __m256 acc[kRows][2];
+  Vector acc[kRows][kTileVectors];
   if (start) {
-    zero_tile<kRows>(acc);
+    zero_tile(acc);
   } else {
-    load_tile<kRows>(acc, sums, kPanelWidth);
+    load_tile(acc, sums, kPanelWidth);
   }
   if (prefetch.from == nullptr) {
-    multiply_tile<kRows, 1, kRows>(acc, packed, weights, kPanelWidth, count);
+    multiply_tile<kRows, kTileVectors, 1, kRows>(acc, packed, weights, kPanelWidth, count);
   } else {
     const auto fetch = [&](int64_t k)
-                           QVL_ALWAYS_INLINE { fetch_line(prefetch.from + k * prefetch.step); };
-    multiply_tile<kRows, 1, kRows>(acc, packed, weights, kPanelWidth, count, fetch);
+                           QVL_ALWAYS_INLINE { prefetch_to_l2(prefetch.from + k * prefetch.step); };
+    multiply_tile<kRows, kTileVectors, 1, kRows>(acc, packed, weights, kPanelWidth, count, fetch);
   }
-  store_tile<kRows>(acc, sums, kPanelWidth);
+  store_tile(acc, sums, kPanelWidth);
 }
 
 // Tiles [first_tile, last_tile) of the packed rows; their sums are [rows][32].
@@ -214,11 +207,11 @@ void block_times_weights(const RowBlock& block, float* sums, const float* weight
     const int64_t first_row = block.begin(tile);
     const int64_t height = block.begin(tile + 1) - first_row;
     const float* rows = block.packed + first_row * block.args.in_features + first * height;
-    with_tile_rows(height, [&](auto constant) {
+    with_constant<kMaxTileRows>(height, [&](auto constant) {
       constexpr int kRows = decltype(constant)::value;
-      for (int half = 0; half < kHalves; ++half) {
-        tile_block<kRows>(sums + half * kTileWidth, rows, weights + half * kTileWidth, count, start,
-                          prefetch);
+      for (int column = 0; column < kPanelTiles; ++column) {
+        tile_block<kRows>(sums + column * kTileColumns, rows, weights + column * kTileColumns,
+                          count, start, prefetch);
         prefetch.from = nullptr;
       }
     });
@@ -245,7 +238,7 @@ void block_times_panel(const RowBlock& block, int64_t panel, float* widened, flo
         block_times_weights(block, sums, reinterpret_cast<const float*>(from), k, count, k == begin,
                             next);
       } else {
-        widen<kFormat>(widened, from, count * kHalves);
+        widen<kFormat>(widened, from, count * kPanelVectors);
         block_times_weights(block, sums, widened, k, count, k == begin, next);
       }
     }
@@ -271,9 +264,7 @@ void linear_packed_in(const LinearArgs& args, const float* packed, int64_t first
   }
 }
 
-}  // namespace
-
-const int64_t kLinearScratchFloats = kBlockK * kPanelWidth + kMaxDepth * kSumsFloats;
+// ---- of the table ----
 
 void linear(const LinearArgs& args, int64_t first_panel, int64_t last_panel) {
   switch (args.format) {
@@ -294,7 +285,7 @@ void pack_rows(float* packed, const LinearArgs& args, int64_t first_tile, int64_
     const int64_t height = tile_begin(args.rows, tile + 1) - first_row;
     const float* x = args.x + first_row * args.x_stride;
     float* to = packed + first_row * args.in_features;
-    with_tile_rows(height, [&](auto constant) {
+    with_constant<kMaxTileRows>(height, [&](auto constant) {
       constexpr int kRows = decltype(constant)::value;
       for (int64_t k = 0; k < args.in_features; ++k) {
         for (int r = 0; r < kRows; ++r) to[k * kRows + r] = x[r * args.x_stride + k];
@@ -318,6 +309,5 @@ void linear_packed(const LinearArgs& args, const float* packed, int64_t first_ti
   }
 }
 
-}  // namespace qvl::kernels::avx2
-
-#endif  // x86-64
+}  // namespace
+}  // namespace qvl::kernels::QVL_ISA

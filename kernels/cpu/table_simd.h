@@ -1,0 +1,32 @@
+#pragma once
+
+// The KernelTable of an instruction set: its <set>.cpp includes its vector_<set>.h and then this.
+
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/linear_simd.h"
+#include "kernels/cpu/norm_simd.h"
+#include "kernels/cpu/swiglu_simd.h"
+
+namespace qvl::kernels::QVL_ISA {
+namespace {
+
+constexpr KernelTable kTable = {
+    .name = kSetName,
+    .processor_features = kProcessorFeatures,
+    .linear = linear,
+    .max_unpacked_rows = kMaxUnpackedRows,
+    .pack_rows = pack_rows,
+    .num_row_tiles = num_row_tiles,
+    .linear_packed = linear_packed,
+    .linear_scratch_floats = kLinearScratchFloats,
+    // Every processor that has a wider set has AVX2.
+    .attention = avx2::attention,
+    .max_attention_rows = avx2::kMaxAttentionRows,
+    .attention_scratch_floats = avx2::attention_scratch_floats,
+    .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
+    .swiglu = swiglu,
+};
+
+}  // namespace
+}  // namespace qvl::kernels::QVL_ISA

@@ -1,0 +1,78 @@
+#pragma once
+
+// The inner product of matrix products: a tile of sums in registers.
+
+#include "kernels/cpu/simd_unroll.h"
+
+namespace qvl::kernels::QVL_ISA {
+namespace {
+
+/// acc [kRows][kVectors * kLanes] += a [kRows, count] * b [count, kVectors * kLanes], one chain per
+/// element, k ascending. a(r, k) is at a + r * kRowStep + k * kStep; row k of b at b + k * b_step.
+/// `each(k)` is called besides: a prefetch, say.
+template <int kRows, int kVectors, int kRowStep, int kStep, class... Each>
+QVL_ALWAYS_INLINE inline void multiply_tile(Vector (&acc)[kRows][kVectors], const float* a,
+                                            const float* b, int64_t b_step, int64_t count,
+                                            const Each&... each) {
+  for (int64_t k = 0; k < count; ++k) {
+    (each(k), ...);
+    Vector weights[kVectors];
+    unroll<kVectors>([&](auto column) QVL_ALWAYS_INLINE {
+      weights[decltype(column)::value] = load(b + decltype(column)::value * kLanes);
+    });
+    unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {
+      constexpr int r = decltype(row)::value;
+      const Vector x = load_broadcast(a + r * kRowStep);
+      unroll<kVectors>([&](auto column) QVL_ALWAYS_INLINE {
+        constexpr int c = decltype(column)::value;
+        acc[r][c] = fmadd(x, weights[c], acc[r][c]);
+      });
+    });
+    a += kStep;
+    b += b_step;
+  }
+}
+
+template <int kRows, int kVectors>
+QVL_ALWAYS_INLINE inline void zero_tile(Vector (&acc)[kRows][kVectors]) {
+  unroll<kRows * kVectors>([&](auto index) QVL_ALWAYS_INLINE {
+    constexpr int i = decltype(index)::value;
+    acc[i / kVectors][i % kVectors] = zero();
+  });
+}
+
+/// A tile's rows in memory: row r at data + r * stride.
+template <int kRows, int kVectors>
+QVL_ALWAYS_INLINE inline void load_tile(Vector (&acc)[kRows][kVectors], const float* data,
+                                        int64_t stride) {
+  unroll<kRows * kVectors>([&](auto index) QVL_ALWAYS_INLINE {
+    constexpr int r = decltype(index)::value / kVectors;
+    constexpr int c = decltype(index)::value % kVectors;
+    acc[r][c] = load(data + r * stride + c * kLanes);
+  });
+}
+template <int kRows, int kVectors>
+QVL_ALWAYS_INLINE inline void store_tile(const Vector (&acc)[kRows][kVectors], float* data,
+                                         int64_t stride) {
+  unroll<kRows * kVectors>([&](auto index) QVL_ALWAYS_INLINE {
+    constexpr int r = decltype(index)::value / kVectors;
+    constexpr int c = decltype(index)::value % kVectors;
+    store(data + r * stride + c * kLanes, acc[r][c]);
+  });
+}
+
+/// to [count * kLanes] = from, widened.
+template <Format kFormat>
+inline void widen(float* to, const char* from, int64_t count) {
+  constexpr int64_t kBytes = kLanes * static_cast<int64_t>(format_size(kFormat));
+  for (int64_t i = 0; i < count; ++i)
+    store(to + i * kLanes, load_widened<kFormat>(from + i * kBytes));
+}
+
+/// Rows are cut into tiles of near equal height, at most kMaxTileRows: a last tile of one row
+/// would have too few chains.
+inline int64_t num_tiles(int64_t rows) { return ceil_div(rows, kMaxTileRows); }
+inline int64_t tile_begin(int64_t rows, int64_t tile) { return rows * tile / num_tiles(rows); }
+
+}  // namespace
+}  // namespace qvl::kernels::QVL_ISA
