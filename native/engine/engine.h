@@ -18,6 +18,7 @@ struct EngineOptions {
   int64_t max_context = 32768;  // prompt plus answer of one sequence
   int64_t prefill_chunk = 256;  // prefill tokens in a step, so that decoding sequences go on
   int64_t image_cache_bytes = int64_t{256} << 20;  // visual tokens that are kept; 0 = none
+  int64_t max_draft_rows = 8;  // decoding rows of a step, drafts included, that drafts may join
 };
 
 /// A snapshot for metrics and leak tests.
@@ -27,6 +28,7 @@ struct EngineMetrics {
   int64_t kv_blocks_used = 0, kv_blocks_cached = 0, kv_blocks_total = 0;
   int64_t generated_tokens = 0, prompt_tokens = 0, steps = 0, preemptions = 0;
   int64_t cached_prompt_tokens = 0;  // of prompt_tokens, those from the prefix cache
+  int64_t draft_tokens = 0, accepted_draft_tokens = 0;  // verified guesses; those that came true
   EmbeddingCacheMetrics image_cache;
 };
 

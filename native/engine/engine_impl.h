@@ -42,7 +42,7 @@ class Engine::Impl {
         embeddings_(options.image_cache_bytes),
         limits_{options.max_context, pool_.num_total() * kKvBlockTokens},
         scheduler_({options.max_sequences, options.prefill_chunk, model_->max_step_tokens(),
-                    kKvBlockTokens, options.max_context},
+                    kKvBlockTokens, options.max_draft_rows, options.max_context},
                    &pool_, &prefixes_),
         sampler_(config_.vocab_size) {
     metrics_.kv_blocks_total = pool_.num_total();
@@ -75,7 +75,8 @@ class Engine::Impl {
   bool forward(std::span<const StepItem> items, std::exception_ptr* error);
   bool should_stop(std::span<const StepItem> items) const;
   void take_results(std::span<const StepItem> items, std::span<const float> logits);
-  void take_token(Generation& generation, std::span<const float> logits);
+  bool take_rows(const StepItem& item, std::span<const float> logits);
+  bool take_token(Generation& generation, std::span<const float> logits);
   void note_start(Generation& generation);
   void note_prefill(std::span<const StepItem> items, Clock::duration duration);
   void free_embeddings();

@@ -35,6 +35,24 @@ std::exception_ptr current_error() {
 
 Generation& generation_of(const StepItem& item) { return *static_cast<Generation*>(item.sequence); }
 
+/// A decoding sequence's last known token and the guesses behind it, with the position that each
+/// has or will have on all three axes.
+struct DraftRows {
+  std::vector<int32_t> tokens, positions;
+
+  explicit DraftRows(const StepItem& item) {
+    if (item.num_draft() == 0) return;
+    const Generation& generation = generation_of(item);
+    const auto draft = generation.draft.first(static_cast<size_t>(item.num_draft()));
+    tokens.push_back(generation.tokens.back());
+    tokens.insert(tokens.end(), draft.begin(), draft.end());
+    for (int64_t row = 0; row < item.count; ++row) {
+      positions.push_back(static_cast<int32_t>(item.first_token + row) +
+                          generation.positions.delta);
+    }
+  }
+};
+
 }  // namespace
 
 void Engine::Impl::run() {
@@ -115,18 +133,21 @@ void Engine::Impl::advance_vision(Generation& generation) {
   generation.stats.vision_ms += milliseconds(Clock::now() - begin);
 }
 
-/// A step that fails with several sequences is run again with each alone, so that an error ends
-/// only the sequence that causes it.
+/// A step that fails is run again with each sequence alone and without drafts, so that an error
+/// ends only the sequence that causes it, and only where it would without drafts.
 void Engine::Impl::run_step(std::span<const StepItem> items) {
   std::exception_ptr error;
   if (forward(items, &error)) return;
   if (error == nullptr) return;  // stopped
-  if (items.size() == 1) return fail(generation_of(items[0]), error);
-  for (size_t i = 0; i < items.size(); ++i) {
-    const auto item = items.subspan(i, 1);
-    if (should_stop(item)) continue;
+  if (items.size() == 1 && items[0].num_draft() == 0) {
+    return fail(generation_of(items[0]), error);
+  }
+  for (const StepItem& item : items) {
+    const StepItem alone = item.is_decode ? item.row(0) : item;
+    const std::span<const StepItem> step(&alone, 1);
+    if (should_stop(step)) continue;
     std::exception_ptr own_error;
-    if (!forward(item, &own_error) && own_error) fail(generation_of(item[0]), own_error);
+    if (!forward(step, &own_error) && own_error) fail(generation_of(alone), own_error);
   }
 }
 
@@ -134,9 +155,22 @@ void Engine::Impl::run_step(std::span<const StepItem> items) {
 bool Engine::Impl::forward(std::span<const StepItem> items, std::exception_ptr* error) {
   std::vector<std::vector<VisionSpan>> spans(items.size());
   std::vector<StepSequence> sequences;
+  std::vector<DraftRows> drafts(items.begin(), items.end());
   for (size_t i = 0; i < items.size(); ++i) {
     Generation& generation = generation_of(items[i]);
     note_start(generation);
+    if (items[i].num_draft() > 0) {
+      const std::span<const int32_t> positions = drafts[i].positions;
+      sequences.push_back({drafts[i].tokens,
+                           positions,
+                           positions,
+                           positions,
+                           items[i].first_token,
+                           generation.blocks,
+                           {},
+                           LogitsWanted::kAll});
+      continue;
+    }
     const size_t first = static_cast<size_t>(items[i].first_token);
     const size_t count = static_cast<size_t>(items[i].count);
     spans[i] = generation.vision_spans(items[i].first_token, items[i].count);
@@ -172,22 +206,47 @@ bool Engine::Impl::should_stop(std::span<const StepItem> items) const {
 }
 
 void Engine::Impl::take_results(std::span<const StepItem> items, std::span<const float> logits) {
-  const size_t vocab_size = static_cast<size_t>(config_.vocab_size);
   bool prompt_ended = false;
-  size_t row = 0;
   for (const StepItem& item : items) {
     Generation& generation = generation_of(item);
-    generation.note_computed(item.first_token, item.count);
-    scheduler_.finish_item(item);
-    if (!item.wants_logits) continue;
-    prompt_ended |= generation.num_answer() == 0;
-    take_token(generation, logits.subspan(row++ * vocab_size, vocab_size));
+    prompt_ended |= item.wants_logits && generation.num_answer() == 0;
+    const size_t rows = item.wants_logits ? static_cast<size_t>(item.num_draft() + 1) : 0;
+    const size_t num_logits = rows * static_cast<size_t>(config_.vocab_size);
+    if (take_rows(item, logits.first(num_logits))) generation.guess_draft();
+    logits = logits.subspan(num_logits);
   }
   if (prompt_ended) free_embeddings();
 }
 
-void Engine::Impl::take_token(Generation& generation, std::span<const float> logits) {
-  if (generation.cancelled) return;  // the next take_messages() ends it
+/// Takes the token of each row as if it were a step of its own, up to the first that is not what
+/// was guessed: what follows that was computed for nothing, and will be overwritten. True when a
+/// token was taken and the generation goes on.
+bool Engine::Impl::take_rows(const StepItem& item, std::span<const float> logits) {
+  Generation& generation = generation_of(item);
+  if (item.num_draft() == 0) {
+    generation.note_computed(item.first_token, item.count);
+    scheduler_.finish_item(item);
+    return item.wants_logits && take_token(generation, logits);
+  }
+  const size_t vocab_size = static_cast<size_t>(config_.vocab_size);
+  generation.stats.draft_tokens += item.num_draft();
+  counters_.draft_tokens += item.num_draft();
+  for (size_t row = 0;; ++row) {
+    const StepItem token = item.row(static_cast<int64_t>(row));
+    const bool is_last = row == static_cast<size_t>(item.num_draft());
+    const int32_t guess = is_last ? 0 : generation.draft[row];
+    generation.note_computed(token.first_token, 1);
+    scheduler_.finish_item(token);
+    if (!take_token(generation, logits.subspan(row * vocab_size, vocab_size))) return false;
+    if (is_last || generation.tokens.back() != guess) return true;
+    ++generation.stats.accepted_draft_tokens;
+    ++counters_.accepted_draft_tokens;
+  }
+}
+
+/// Samples and emits a token. True when the generation goes on behind it.
+bool Engine::Impl::take_token(Generation& generation, std::span<const float> logits) {
+  if (generation.cancelled) return false;  // the next take_messages() ends it
   TokenOutput output;
   try {
     output.id = sampler_.sample(logits, generation.tokens, generation.num_prompt,
@@ -197,7 +256,8 @@ void Engine::Impl::take_token(Generation& generation, std::span<const float> log
     output.top_logits = top_logits(logits, generation.request.top_logits);
     generation.append(output.id);
   } catch (...) {
-    return fail(generation, current_error());
+    fail(generation, current_error());
+    return false;
   }
   scheduler_.append_token(&generation);
   ++counters_.generated_tokens;
@@ -211,8 +271,10 @@ void Engine::Impl::take_token(Generation& generation, std::span<const float> log
   generation.stats.decode_ms = milliseconds(now - generation.first_token_at);
 
   notify(generation, [&](GenerationListener& listener) { listener.on_token(output); });
-  if (generation.is_stop(output.id)) return finish(generation, FinishReason::kStop);
-  if (generation.num_answer() == generation.max_answer) finish(generation, FinishReason::kLength);
+  const bool is_stop = generation.is_stop(output.id);
+  if (!is_stop && generation.num_answer() < generation.max_answer) return true;
+  finish(generation, is_stop ? FinishReason::kStop : FinishReason::kLength);
+  return false;
 }
 
 void Engine::Impl::note_start(Generation& generation) {

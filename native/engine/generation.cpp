@@ -38,6 +38,11 @@ void check_options(const GenerationRequest& request, int64_t vocab_size) {
                             "; it must be between 0 and the vocabulary's size, " +
                             std::to_string(vocab_size));
   }
+  if (request.max_draft_tokens < 0 || request.max_draft_tokens > kMaxDraftTokens) {
+    refuse("maxDraftTokens", "maxDraftTokens is " + std::to_string(request.max_draft_tokens) +
+                                 "; it must be between 0 (off) and " +
+                                 std::to_string(kMaxDraftTokens));
+  }
 }
 
 void check_item(const VisionItem& item, size_t index) {
@@ -139,6 +144,9 @@ Generation::Generation(GenerationRequest submitted, std::shared_ptr<GenerationLi
 
   max_cached = num_prompt + max_answer - 1;  // the last token is never fed back
   check_memory(max_cached, limits.cache_tokens);
+  if (request.max_draft_tokens > 0) {
+    drafter.emplace(request.max_draft_tokens, config.image_token_id, config.video_token_id);
+  }
   stats.prompt_tokens = num_prompt;
   stats.reused_items.assign(request.items.size(), true);
 }
@@ -148,6 +156,17 @@ void Generation::append(int32_t token) {
   tokens.push_back(token);
   for (auto* axis : {&positions.t, &positions.h, &positions.w}) axis->push_back(position);
   ++stats.completion_tokens;
+  if (drafter) drafter->note(token);
+}
+
+void Generation::guess_draft() {
+  if (!drafter) return;
+  // The row behind the last guess gives a token too, and behind a stop id nothing is wanted.
+  draft = drafter->guess(tokens, max_answer - num_answer() - 1);
+  const auto stop =
+      std::find_if(draft.begin(), draft.end(), [&](int32_t token) { return is_stop(token); });
+  draft = draft.first(static_cast<size_t>(stop - draft.begin()));
+  num_draft = static_cast<int64_t>(draft.size());
 }
 
 bool Generation::is_stop(int32_t token) const {

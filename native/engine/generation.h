@@ -6,9 +6,11 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "engine/drafter.h"
 #include "engine/embedding_cache.h"
 #include "engine/request.h"
 #include "engine/sequence.h"
@@ -43,6 +45,8 @@ struct Generation : Sequence {
 
   /// Adds a sampled token and its position.
   void append(int32_t token);
+  /// Guesses what comes next, if the request wants that: `draft`.
+  void guess_draft();
   int64_t num_answer() const { return num_tokens - num_prompt; }
   bool is_stop(int32_t token) const;
 
@@ -61,6 +65,8 @@ struct Generation : Sequence {
   std::shared_ptr<GenerationListener> listener;
   std::vector<int32_t> tokens;  // prompt, then answer
   MropePositions positions;     // of all tokens
+  std::optional<Drafter> drafter;
+  std::span<const int32_t> draft;  // num_draft guesses behind `tokens`
   int64_t num_prompt = 0;
   int64_t max_answer = 0;  // max_tokens, or what the context leaves
 

@@ -34,6 +34,9 @@ struct SamplingOptions {
   uint64_t seed = 0;  // a draw depends on the seed and the index of the token in the answer alone
 };
 
+/// Far beyond what any step verifies at little cost.
+inline constexpr int64_t kMaxDraftTokens = 64;
+
 struct GenerationRequest {
   std::vector<int32_t> prompt;    // vision pads already expanded
   std::vector<VisionItem> items;  // images and videos, each kind in order of its pad runs
@@ -47,6 +50,9 @@ struct GenerationRequest {
   bool use_cache = true;
   bool log_probabilities = false;  // TokenOutput::log_sum_exp is wanted
   int top_logits = 0;              // how many (id, raw logit) pairs come with each token
+  /// Speculative prompt lookup: the longest draft, guessed from prompt and answer, that one step
+  /// verifies; 0 = off. The answer is the same.
+  int64_t max_draft_tokens = 0;
 };
 
 /// kStop: a stop id was emitted. kLength: max_tokens, or prompt and answer reached max_context.
@@ -73,7 +79,9 @@ struct GenerationStats {
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;  // of the prompt, taken from the prefix cache
   int64_t completion_tokens = 0;
-  std::vector<bool> reused_items;  // by item: it was not encoded for this request
+  int64_t draft_tokens = 0;           // guesses that were verified
+  int64_t accepted_draft_tokens = 0;  // of them, those that came true
+  std::vector<bool> reused_items;     // by item: it was not encoded for this request
   double queue_ms = 0, vision_ms = 0, prefill_ms = 0, first_token_ms = 0, decode_ms = 0;
 };
 

@@ -38,9 +38,11 @@ void Scheduler::add(Sequence* sequence) {
 
 StepPlan Scheduler::plan() {
   StepPlan plan;
+  take_back_draft_blocks();
   plan_decodes(plan);
   admit();
   plan_prefills(plan);
+  plan_drafts(plan);
   plan_vision(plan);
   return plan;
 }
@@ -97,6 +99,39 @@ void Scheduler::plan_prefills(StepPlan& plan) {
     const int64_t count = std::min(left, budget);
     plan.items.push_back({sequence, sequence->num_cached, count, false, count == left});
     budget -= count;
+  }
+}
+
+/// One guess for each in turn, since the first ones of a draft are the likeliest to come true.
+void Scheduler::plan_drafts(StepPlan& plan) {
+  int64_t decodes = 0, tokens = 0;
+  for (const StepItem& item : plan.items) {
+    decodes += item.is_decode ? 1 : 0;
+    tokens += item.count;
+  }
+  int64_t budget = std::min(options_.max_draft_rows - decodes, options_.max_step_tokens - tokens);
+  for (bool found = true; found;) {
+    found = false;
+    for (StepItem& item : plan.items) {
+      if (!item.is_decode || item.num_draft() == item.sequence->num_draft) continue;
+      if (budget <= 0) return;
+      if (!grow_to(item.sequence, item.first_token + item.count + 1)) continue;
+      ++item.count;
+      --budget;
+      found = true;
+    }
+  }
+}
+
+/// What guesses that did not come true leave behind.
+void Scheduler::take_back_draft_blocks() {
+  for (Sequence* sequence : running_) {
+    if (sequence->phase != SequencePhase::kDecode) continue;
+    const size_t needed = static_cast<size_t>(blocks_for(sequence->num_cached + 1));
+    while (sequence->blocks.size() > needed) {
+      pool_->release(sequence->blocks.back());
+      sequence->blocks.pop_back();
+    }
   }
 }
 

@@ -18,6 +18,9 @@
 //   queue; what is by then no longer in the prefix cache is computed again. So the first, the
 //   oldest of the highest priority, always goes on, and because each fits alone, every one ends
 //   unless higher priorities keep coming.
+// - Guessed tokens are verified with what is left over: rows of a step that few rows leave cheap,
+//   and blocks that nobody needs now. They are shared out evenly; nobody gives up anything for
+//   them, and blocks that they did not turn into tokens are free again before the next step.
 
 #include <cstdint>
 #include <deque>
@@ -35,17 +38,27 @@ struct SchedulerOptions {
   int64_t prefill_chunk = 256;    // prompt tokens of a step, over all sequences
   int64_t max_step_tokens = 512;  // tokens of a step; at least max_sequences
   int64_t block_tokens = 32;
+  /// Drafts join a step while its decoding rows, theirs included, are at most so many: up to there
+  /// a further row costs little beside the one pass over the weights.
+  int64_t max_draft_rows = 8;
   /// The most tokens that any sequence can ever have in the KV cache; the pool bounds it too.
   int64_t max_cached = std::numeric_limits<int32_t>::max();
 };
 
-/// Tokens [first_token, first_token + count) of one sequence.
+/// Tokens [first_token, first_token + count) of one sequence. Of a decoding one: its last known
+/// token and, behind it, guesses; each row of logits decides whether the next is looked at.
 struct StepItem {
+  int64_t num_draft() const { return is_decode ? count - 1 : 0; }
+  /// Row `index` of a decoding sequence by itself.
+  StepItem row(int64_t index) const {
+    return {sequence, first_token + index, 1, is_decode, wants_logits};
+  }
+
   Sequence* sequence = nullptr;
   int64_t first_token = 0;
   int64_t count = 0;
   bool is_decode = false;
-  bool wants_logits = false;  // its last token is the sequence's last known one
+  bool wants_logits = false;  // it has the sequence's last known token; of what follows, too
 };
 
 struct StepPlan {
@@ -68,7 +81,8 @@ class Scheduler {
   StepPlan plan();
   /// The visual items that the sequence needs are encoded.
   void finish_vision(Sequence* sequence);
-  /// The item's keys and values are in the cache.
+  /// The item's keys and values are in the cache. Of an item with guesses: row by row, and only
+  /// those whose tokens are known by then.
   void finish_item(const StepItem& item);
   /// A token was sampled behind the last known one.
   void append_token(Sequence* sequence);
@@ -94,6 +108,8 @@ class Scheduler {
   void admit();
   void plan_vision(StepPlan& plan);
   void plan_prefills(StepPlan& plan);
+  void plan_drafts(StepPlan& plan);
+  void take_back_draft_blocks();
   std::vector<int32_t> find_known_blocks(const Sequence& sequence) const;
   int32_t find_block(const Sequence& sequence, size_t index) const;
   void catch_up(Sequence* sequence);

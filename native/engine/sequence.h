@@ -26,6 +26,8 @@ struct Sequence {
   /// Its tokens before this one, where they are not in the KV cache, need visual items that it does
   /// not have yet; 0 = none.
   int64_t vision_end = 0;
+  /// Guessed tokens behind the last known one that its next step may verify.
+  int64_t num_draft = 0;
 
   // Set by the scheduler.
   SequencePhase phase = SequencePhase::kWaiting;

@@ -168,7 +168,12 @@ class FakeModel : public Model {
     }
     logits_.clear();
     for (const StepSequence& sequence : sequences) {
-      if (sequence.logits == LogitsWanted::kLast) append_logits(sequence);
+      const int64_t length = sequence.num_cached + static_cast<int64_t>(sequence.token_ids.size());
+      if (sequence.logits == LogitsWanted::kLast) append_logits(sequence, length);
+      if (sequence.logits != LogitsWanted::kAll) continue;
+      for (int64_t end = sequence.num_cached + 1; end <= length; ++end) {
+        append_logits(sequence, end);
+      }
     }
     return logits_;
   }
@@ -233,8 +238,8 @@ class FakeModel : public Model {
     }
   }
 
-  void append_logits(const StepSequence& sequence) {
-    const int64_t length = sequence.num_cached + static_cast<int64_t>(sequence.token_ids.size());
+  /// Those of its token `length` - 1.
+  void append_logits(const StepSequence& sequence, int64_t length) {
     std::vector<FakeEntry> history;
     for (int64_t token = 0; token < length; ++token) {
       history.push_back(entry(sequence, token));

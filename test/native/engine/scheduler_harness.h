@@ -2,6 +2,7 @@
 
 // A scheduler whose steps are compared as text.
 
+#include <algorithm>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -14,9 +15,9 @@
 namespace qvl::test {
 
 /// Sequences a, b, c, ... over a scheduler with blocks of 4 tokens. Steps are compared as text:
-/// "a d9" is a's token 9 decoded, "b p0+6" six prompt tokens of b from token 0 on, a "!" behind it
-/// means that the item ends with a sampled token, "-c" that c is preempted, "a v" that a's vision
-/// goes on.
+/// "a d9" is a's token 9 decoded, "a d9+2" the same with two guesses behind it, "b p0+6" six prompt
+/// tokens of b from token 0 on, a "!" behind it means that the item ends with a sampled token, "-c"
+/// that c is preempted, "a v" that a's vision goes on.
 class Harness {
  public:
   Harness(int64_t num_blocks, SchedulerOptions options)
@@ -46,12 +47,19 @@ class Harness {
     return describe(last_);
   }
 
-  /// Plans a step, computes it and samples; returns the plan.
-  std::string step() {
+  /// Plans a step, computes it and samples; returns the plan. Of each sequence's guesses, the first
+  /// `num_right` come true.
+  std::string step(int64_t num_right = 0) {
     const std::string text = plan();
     for (const StepItem& item : last_.items) {
-      scheduler.finish_item(item);
-      if (item.wants_logits) scheduler.append_token(item.sequence);
+      if (!item.is_decode) {
+        scheduler.finish_item(item);
+        if (item.wants_logits) scheduler.append_token(item.sequence);
+      }
+      for (int64_t row = 0; item.is_decode && row <= std::min(num_right, item.num_draft()); ++row) {
+        scheduler.finish_item(item.row(row));
+        scheduler.append_token(item.sequence);
+      }
     }
     return text;
   }
@@ -100,6 +108,7 @@ class Harness {
     for (const StepItem& item : plan.items) {
       part() << name(item.sequence) << (item.is_decode ? " d" : " p") << item.first_token;
       if (!item.is_decode) text << "+" << item.count;
+      if (item.num_draft() > 0) text << "+" << item.num_draft();
       if (item.wants_logits) text << "!";
     }
     if (plan.vision != nullptr) part() << name(plan.vision) << " v";
