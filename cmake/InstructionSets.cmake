@@ -10,7 +10,6 @@ endfunction()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   qvl_instruction_set(avx2 "/arch:AVX2" "-mavx2;-mfma;-mf16c")
-  qvl_instruction_set(attention_avx2 "/arch:AVX2" "-mavx2;-mfma;-mf16c")
   # GCC 12 warns of the undefined operands inside its own AVX-512 intrinsics.
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     set(quiet ";-Wno-maybe-uninitialized;-Wno-uninitialized")

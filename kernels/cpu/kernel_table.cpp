@@ -23,6 +23,8 @@ const KernelTable& scalar_kernels() {
       .linear_packed = nullptr,
       .linear_scratch_floats = 0,
       .attention = scalar::attention,
+      .attention_part = scalar::attention_part,
+      .merge_attention = scalar::merge_attention,
       .max_attention_rows = scalar::kMaxAttentionRows,
       .attention_scratch_floats = scalar::attention_scratch_floats,
       .rms_norm = scalar::rms_norm,

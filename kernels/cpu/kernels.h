@@ -13,7 +13,7 @@
 //                   padded with zeros. A vector lane is an output feature, so a matrix-vector and a
 //                   matrix-matrix product can add over k in one and the same order; and a panel is
 //                   one stream of memory with enough independent sums.
-//   key block       one key/value head's keys of 32 tokens, [2][D][16]: two panels of 16 tokens
+//   key block       one key/value head's keys of 32 tokens, [D][32]
 //   value block     the values of the same tokens, [32][Dp], Dp = D rounded up to 16; the padding
 //                   columns are zero
 
@@ -31,6 +31,7 @@ enum class Activation : uint8_t { kNone, kQuickGelu, kGelu };
 constexpr int kPanelWidth = 32;
 constexpr int kTileWidth = 16;  // columns that the inner loops treat together
 constexpr int kBlockTokens = 32;
+constexpr int kPartTokens = 256;  // keys of a part: see AttentionArgs
 constexpr int kMaxSegments = 8;
 
 // `static`: see convert.h.
@@ -45,6 +46,10 @@ static constexpr int64_t key_block_elements(int64_t head_dim) { return kBlockTok
 static constexpr int64_t value_block_elements(int64_t head_dim) {
   return kBlockTokens * padded_head_dim(head_dim);
 }
+
+/// Floats of one row's partial result of attention: the sum of the values, and 16 for the sum of
+/// the weights and the maximum, so that rows stay aligned.
+static constexpr int64_t partial_floats(int64_t head_dim) { return padded_head_dim(head_dim) + 16; }
 
 /// out = residual + activation(x * weight^T + bias).
 ///
@@ -71,10 +76,12 @@ struct LinearArgs {
 /// Softmax attention of the query heads that share one key/value head. Query row r is token
 /// t = r / group and head j = r % group of the group: q and out are at t * stride + j * head_dim.
 ///
-/// The keys are walked in blocks of 32, in order, with an online softmax: a score is a chain of
-/// fused multiply-adds over d of (q * scale) and k; per block the running maximum, sum and output
-/// are rescaled once; an output element is a chain over the keys. Keys that a row may not see have
-/// no influence whatever they hold, so a row's result depends on its visible keys alone.
+/// The keys are cut into parts of 256, aligned to the first key. Over a part, a score is a chain of
+/// fused multiply-adds over d of (q * scale * log2(e)) and k; a weight is 2^(score - the part's
+/// maximum); an output element is a chain over the keys from 0. Then the parts are merged in order,
+/// each time scaled to the common maximum, and divided by the sum of the weights: so the parts may
+/// be worked on apart. Keys that a row may not see have no influence whatever they hold: a row's
+/// result depends on its visible keys alone.
 struct AttentionArgs {
   float* out;             // [T, group * D] part of the output, tokens out_stride apart
   const float* q;         // likewise, q_stride apart
@@ -124,6 +131,14 @@ struct KernelTable {
 
   /// Query rows [first_row, last_row), at most max_attention_rows of them.
   void (*attention)(const AttentionArgs& args, int64_t first_row, int64_t last_row, float* scratch);
+  /// The same in two steps. First, for each part, what the rows get from it: partials
+  /// [rows][partial_floats(head_dim)]; undefined for rows that see nothing of the part.
+  void (*attention_part)(const AttentionArgs& args, int64_t first_row, int64_t last_row,
+                         int64_t part, float* partials, float* scratch);
+  /// Then the result from all parts, those of part i at partials + i * part_stride. Overwrites
+  /// them.
+  void (*merge_attention)(const AttentionArgs& args, int64_t first_row, int64_t last_row,
+                          float* partials, int64_t part_stride);
   int64_t max_attention_rows;
   int64_t (*attention_scratch_floats)(int64_t head_dim);
 

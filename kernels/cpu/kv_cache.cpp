@@ -1,4 +1,4 @@
-// Keys and values of new tokens into a head's key block [2][D][16] and value block [32][Dp].
+// Keys and values of new tokens into a head's key block [D][32] and value block [32][Dp].
 
 #include "kernels/cpu/convert.h"
 
@@ -10,10 +10,9 @@ void store_kv(void* key_block, void* value_block, Format format, int64_t head_di
   const int64_t padded = padded_head_dim(head_dim);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t slot = first_slot + i;
-    const int64_t key_base = slot / kTileWidth * head_dim * kTileWidth + slot % kTileWidth;
     const int64_t value_base = slot * padded;
     for (int64_t d = 0; d < head_dim; ++d) {
-      store(key_block, format, key_base + d * kTileWidth, k[i * k_stride + d]);
+      store(key_block, format, d * kBlockTokens + slot, k[i * k_stride + d]);
       store(value_block, format, value_base + d, v[i * v_stride + d]);
     }
     for (int64_t d = head_dim; d < padded; ++d) store(value_block, format, value_base + d, 0.0f);

@@ -2,7 +2,7 @@
 
 // The KernelTable of an instruction set: its <set>.cpp includes its vector_<set>.h and then this.
 
-#include "kernels/cpu/attention.h"
+#include "kernels/cpu/attention_simd.h"
 #include "kernels/cpu/linear_simd.h"
 #include "kernels/cpu/norm_simd.h"
 #include "kernels/cpu/swiglu_simd.h"
@@ -19,10 +19,11 @@ constexpr KernelTable kTable = {
     .num_row_tiles = num_row_tiles,
     .linear_packed = linear_packed,
     .linear_scratch_floats = kLinearScratchFloats,
-    // Every processor that has a wider set has AVX2.
-    .attention = avx2::attention,
-    .max_attention_rows = avx2::kMaxAttentionRows,
-    .attention_scratch_floats = avx2::attention_scratch_floats,
+    .attention = attention,
+    .attention_part = attention_part,
+    .merge_attention = merge_attention,
+    .max_attention_rows = kMaxAttentionRows,
+    .attention_scratch_floats = attention_scratch_floats,
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .swiglu = swiglu,

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "check.h"
@@ -93,6 +94,26 @@ struct Scenario {
     return out;
   }
 
+  // Part by part, in an order of no meaning, then merged.
+  std::vector<float> run_parts(const KernelTable& table) const {
+    std::vector<float> out;
+    const AttentionArgs a = args(out);
+    std::vector<float> scratch(static_cast<size_t>(table.attention_scratch_floats(head_dim)), NAN);
+    const int64_t num_parts = kernels::ceil_div(keys(), kernels::kPartTokens);
+    const int64_t rows = tokens * group;
+    for (int64_t row = 0; row < rows; row += table.max_attention_rows) {
+      const int64_t last = std::min(row + table.max_attention_rows, rows);
+      const int64_t part_floats = (last - row) * kernels::partial_floats(head_dim);
+      std::vector<float> partials(static_cast<size_t>(num_parts * part_floats), NAN);
+      for (int64_t part = num_parts - 1; part >= 0; --part) {
+        table.attention_part(a, row, last, part, partials.data() + part * part_floats,
+                             scratch.data());
+      }
+      table.merge_attention(a, row, last, partials.data(), part_floats);
+    }
+    return out;
+  }
+
   std::vector<float> exact() const {
     std::vector<float> out(q.size());
     const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
@@ -126,9 +147,10 @@ struct Scenario {
 struct Shape {
   int64_t tokens, cached, group, head_dim;
 };
-constexpr Shape kShapes[] = {{1, 0, 1, 16},   {1, 31, 6, 128}, {1, 32, 7, 20}, {1, 200, 6, 80},
-                             {5, 0, 2, 24},   {33, 0, 3, 16},  {40, 30, 7, 8}, {70, 1, 1, 80},
-                             {64, 64, 6, 16}, {17, 15, 1, 36}};
+constexpr Shape kShapes[] = {{1, 0, 1, 16},   {1, 31, 6, 128}, {1, 32, 7, 20},  {1, 200, 6, 80},
+                             {5, 0, 2, 24},   {33, 0, 3, 16},  {40, 30, 7, 8},  {70, 1, 1, 80},
+                             {64, 64, 6, 16}, {17, 15, 1, 36}, {1, 255, 6, 16}, {1, 256, 7, 16},
+                             {9, 250, 3, 20}, {29, 500, 1, 8}, {4, 30, 2, 128}, {3, 20, 6, 300}};
 
 TEST(scalar_attention_is_right) {
   for (const Shape& s : kShapes) {
@@ -154,10 +176,26 @@ TEST(every_version_has_the_bits_of_the_scalar_one) {
 }
 
 TEST(a_row_does_not_depend_on_how_the_rows_are_cut) {
-  const Scenario c(45, 20, 3, 24, true, Format::kF32);
-  for (const KernelTable* table : all_kernels()) {
-    const std::vector<float> whole = c.run(*table);
-    for (const int64_t step : {1, 2, 5, 7, 11, 48}) CHECK(same_bits(c.run(*table, step), whole));
+  for (const Format format : kFormats) {
+    const Scenario c(45, 230, 3, 24, true, format);
+    for (const KernelTable* table : all_kernels()) {
+      const std::vector<float> whole = c.run(*table);
+      for (const int64_t step : {1, 2, 5, 7, 11, 13, 48, 96}) {
+        CHECK(same_bits(c.run(*table, step), whole));
+      }
+    }
+  }
+}
+
+TEST(parts_of_the_keys_may_be_worked_on_apart) {
+  for (const Format format : kFormats) {
+    for (const Shape& s : {Shape{1, 700, 6, 80}, Shape{40, 500, 3, 24}, Shape{3, 254, 1, 16}}) {
+      for (const bool causal : {true, false}) {
+        const Scenario c(s.tokens, s.cached, s.group, s.head_dim, causal, format);
+        const std::vector<float> whole = c.run(kernels::scalar_kernels());
+        for (const KernelTable* table : all_kernels()) CHECK(same_bits(c.run_parts(*table), whole));
+      }
+    }
   }
 }
 

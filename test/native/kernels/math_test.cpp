@@ -24,6 +24,26 @@ TEST(exp_has_exact_ends) {
   CHECK(std::isnan(exp_f32(std::numeric_limits<float>::quiet_NaN())));
 }
 
+TEST(exp2_is_within_one_ulp) {
+  double worst = 0;
+  for (float x = kExp2Min; x < 1.0f; x += 0.00013f) {
+    const double exact = std::exp2(static_cast<double>(x));
+    const double ulp = std::ldexp(1.0, std::ilogb(exact) - 23);
+    worst = std::fmax(worst, std::fabs(exp2_f32(x) - exact) / ulp);
+  }
+  CHECK(worst <= 1.0);
+}
+
+TEST(exp2_has_exact_ends_and_integers) {
+  for (int n = -126; n <= 127; ++n) {
+    CHECK_EQ(exp2_f32(static_cast<float>(n)), std::ldexp(1.0f, n));
+  }
+  CHECK_EQ(exp2_f32(-0.0f), 1.0f);
+  CHECK_EQ(exp2_f32(kMinusInfinity), 0.0f);
+  CHECK_EQ(exp2_f32(-126.01f), 0.0f);
+  CHECK(std::isnan(exp2_f32(std::numeric_limits<float>::quiet_NaN())));
+}
+
 TEST(activations_have_the_published_values) {
   const float x[6] = {-3, -1, -0.5f, 0.5f, 1, 3};
   const float expected_quick[6] = {-0.01807131f, -0.15420423f, -0.14961156f,
