@@ -4,8 +4,8 @@
 // the same in both ways:
 //   linear         few rows: a panel is streamed from memory once and widened in registers by
 //                  every tile of rows
-//   linear_packed  many rows: a block of a panel is widened into the first-level cache and every
-//                  tile of rows goes over it; partial sums wait in scratch between blocks of k
+//   linear_packed  many rows: a block of a few panels is widened into the second-level cache and
+//                  every tile of rows goes over it; partial sums wait in scratch between blocks
 
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/math_simd.h"
@@ -30,8 +30,9 @@ constexpr int64_t kPrefetchBytes = 8192;
 constexpr int64_t kFewRowsBlockK = 64;
 
 constexpr int64_t kTilesAtOnce = kRowsAtOnce / kMaxTileRows;
-constexpr int64_t kSumsFloats = kRowsAtOnce * kPanelWidth;  // of one subtree
-constexpr int64_t kLinearScratchFloats = kBlockK * kPanelWidth + kMaxDepth * kSumsFloats;
+constexpr int64_t kWidenedFloats = kPanelsAtOnce * kBlockK * kPanelWidth;
+constexpr int64_t kSumsFloats = kPanelsAtOnce * kRowsAtOnce * kPanelWidth;  // of one subtree
+constexpr int64_t kLinearScratchFloats = kWidenedFloats + kMaxDepth * kSumsFloats;
 
 // Bytes of one k in a panel, and of its part in a register tile.
 template <Format kFormat>
@@ -92,13 +93,13 @@ void panel_chains(float* sums, const float* x, int64_t x_stride, const char* w, 
         prefetch_to_l1(w + line + kPrefetchBytes);
       }
     }
+    Vector weights[kVectors];
     unroll<kVectors>([&](auto column) QVL_ALWAYS_INLINE {
       constexpr int c = decltype(column)::value;
-      const Vector weights = load_widened<kFormat>(w + c * kVectorBytes);
-      unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {
-        constexpr int r = decltype(row)::value;
-        acc[r][c] = fmadd(load_broadcast(x + r * x_stride + k), weights, acc[r][c]);
-      });
+      weights[c] = load_widened<kFormat>(w + c * kVectorBytes);
+    });
+    multiply_step<kRows, kVectors>(acc, weights, [&](int r) QVL_ALWAYS_INLINE {
+      return load_broadcast(x + r * x_stride + k);
     });
     w += kStepBytes<kFormat>;
   }
@@ -162,91 +163,123 @@ void linear_in(const LinearArgs& args, int64_t first_panel, int64_t last_panel) 
 
 // ---- many rows ----
 
-// What a tile does beside its arithmetic: it fetches the weights that come next, `step` bytes for
-// each k, so that widening them later does not wait for memory.
-struct Prefetch {
-  const char* from;  // null: nothing
+// A stretch of memory that is fetched beside the arithmetic, `step` bytes for each k.
+struct Ahead {
+  const char* from;
   int64_t step;
 };
 
 // One register tile over a block of k: sums [kRows] of stride 32 go on, or start.
 template <int kRows>
-void tile_block(float* sums, const float* packed, const float* weights, int64_t count, bool start,
-                Prefetch prefetch) {
+void tile_block(float* sums, const float* rows, const float* weights, int64_t count, bool start,
+                const Ahead& rows_ahead, const Ahead& weights_ahead) {
   Vector acc[kRows][kTileVectors];
   if (start) {
     zero_tile(acc);
   } else {
     load_tile(acc, sums, kPanelWidth);
   }
-  if (prefetch.from == nullptr) {
-    multiply_tile<kRows, kTileVectors, 1, kRows>(acc, packed, weights, kPanelWidth, count);
-  } else {
-    const auto fetch = [&](int64_t k)
-                           QVL_ALWAYS_INLINE { prefetch_to_l2(prefetch.from + k * prefetch.step); };
-    multiply_tile<kRows, kTileVectors, 1, kRows>(acc, packed, weights, kPanelWidth, count, fetch);
-  }
+  const auto fetch = [&](int64_t k) QVL_ALWAYS_INLINE {
+    prefetch_to_l1(rows_ahead.from + k * rows_ahead.step);
+    prefetch_to_l2(weights_ahead.from + k * weights_ahead.step);
+  };
+  multiply_tile<kRows, kTileVectors, 1, kRows>(acc, rows, weights, kPanelWidth, count, fetch);
   store_tile(acc, sums, kPanelWidth);
 }
 
-// Tiles [first_tile, last_tile) of the packed rows; their sums are [rows][32].
-struct RowBlock {
+// Tiles of packed rows and the panels that go over them together. Sums are [panels][rows][32].
+struct Pass {
   const LinearArgs& args;
   const float* packed;
   int64_t first_tile;
   int64_t last_tile;
+  int64_t first_panel;
+  int64_t num_panels;
 
   int64_t begin(int64_t tile) const { return tile_begin(args.rows, tile); }
-  int64_t rows() const { return begin(last_tile) - begin(first_tile); }
+  int64_t height(int64_t tile) const { return begin(tile + 1) - begin(tile); }
+  int64_t num_rows() const { return begin(last_tile) - begin(first_tile); }
+  const float* rows(int64_t tile, int64_t k) const {
+    return packed + begin(tile) * args.in_features + k * height(tile);
+  }
+  const char* weights(int64_t panel, int64_t k) const {
+    const int64_t step = static_cast<int64_t>(format_size(args.format)) * kPanelWidth;
+    return static_cast<const char*>(args.weight) +
+           ((first_panel + panel) * args.in_features + k) * step;
+  }
 };
 
-// sums = or += the block's rows times k [first, first + count) of a panel.
-void block_times_weights(const RowBlock& block, float* sums, const float* weights, int64_t first,
-                         int64_t count, bool start, Prefetch prefetch) {
-  for (int64_t tile = block.first_tile; tile < block.last_tile; ++tile) {
-    const int64_t first_row = block.begin(tile);
-    const int64_t height = block.begin(tile + 1) - first_row;
-    const float* rows = block.packed + first_row * block.args.in_features + first * height;
-    with_constant<kMaxTileRows>(height, [&](auto constant) {
+// A block of inputs, and the one after it: the next k of the same panels, or the first k of the
+// next ones.
+struct Block {
+  int64_t first;
+  int64_t count;
+  int64_t next_first;
+  int64_t next_panel;
+  bool start;
+};
+
+// sums = or += the pass's rows times its panels, over a block of k. A tile's rows stay in the
+// first-level cache while all panels, which are in the second-level one, go over them.
+void multiply_block(const Pass& pass, const Block& block, float* sums, const float* widened) {
+  const int64_t tiles = pass.last_tile - pass.first_tile;
+  const int64_t next_bytes =
+      block.count * static_cast<int64_t>(format_size(pass.args.format)) * kPanelWidth;
+  const int64_t sums_stride = pass.num_rows() * kPanelWidth;
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t tile = pass.first_tile + i;
+    const float* const rows = pass.rows(tile, block.first);
+    const float* const next_rows = i + 1 < tiles ? pass.rows(tile + 1, block.first)
+                                                 : pass.rows(pass.first_tile, block.next_first);
+    with_constant<kMaxTileRows>(pass.height(tile), [&](auto constant) {
       constexpr int kRows = decltype(constant)::value;
-      for (int column = 0; column < kPanelTiles; ++column) {
-        tile_block<kRows>(sums + column * kTileColumns, rows, weights + column * kTileColumns,
-                          count, start, prefetch);
-        prefetch.from = nullptr;
+      const int64_t rows_step =
+          kRows * int64_t{sizeof(float)} / (pass.num_panels * kPanelTiles) + 1;
+      const char* from = reinterpret_cast<const char*>(next_rows);
+      for (int64_t panel = 0; panel < pass.num_panels; ++panel) {
+        const char* const next = pass.weights(block.next_panel + panel, block.next_first);
+        const Ahead weights_ahead = {next + next_bytes * i / tiles,
+                                     next_bytes / (tiles * block.count) + 1};
+        for (int column = 0; column < kPanelTiles; ++column) {
+          tile_block<kRows>(sums + panel * sums_stride + column * kTileColumns, rows,
+                            widened + panel * kBlockK * kPanelWidth + column * kTileColumns,
+                            block.count, block.start, {from, rows_step}, weights_ahead);
+          from += rows_step * block.count;
+        }
       }
     });
-    sums += height * kPanelWidth;
+    sums += pass.height(tile) * kPanelWidth;
   }
 }
 
 template <Format kFormat>
-void block_times_panel(const RowBlock& block, int64_t panel, float* widened, float* stack) {
-  const LinearArgs& args = block.args;
+void run_pass(const Pass& pass, float* widened, float* stack) {
+  const LinearArgs& args = pass.args;
   const int64_t length = args.in_features / args.segments;
-  const char* w =
-      static_cast<const char*>(args.weight) + panel * args.in_features * kStepBytes<kFormat>;
+  const int64_t blocks = ceil_div(length, kBlockK);
   int depth = 0;
   for (int segment = 0; segment < args.segments; ++segment) {
-    const int64_t begin = segment * length;
     float* const sums = stack + depth++ * kSumsFloats;
-    for (int64_t k = begin; k < begin + length; k += kBlockK) {
-      const int64_t left = begin + length - k;
-      const int64_t count = left < kBlockK ? left : kBlockK;
-      const char* from = w + k * kStepBytes<kFormat>;
-      const Prefetch next = {from + count * kStepBytes<kFormat>, kStepBytes<kFormat>};
-      if constexpr (kFormat == Format::kF32) {
-        block_times_weights(block, sums, reinterpret_cast<const float*>(from), k, count, k == begin,
-                            next);
-      } else {
-        widen<kFormat>(widened, from, count * kPanelVectors);
-        block_times_weights(block, sums, widened, k, count, k == begin, next);
+    for (int64_t i = 0; i < blocks; ++i) {
+      const int64_t first = segment * length + length * i / blocks;
+      const int64_t end = segment * length + length * (i + 1) / blocks;
+      const bool last = end == args.in_features;
+      for (int64_t panel = 0; panel < pass.num_panels; ++panel) {
+        widen<kFormat>(widened + panel * kBlockK * kPanelWidth, pass.weights(panel, first),
+                       (end - first) * kPanelVectors);
       }
+      multiply_block(pass, {first, end - first, last ? 0 : end, last ? pass.num_panels : 0, i == 0},
+                     sums, widened);
     }
-    depth = merge_subtrees(stack, kSumsFloats, block.rows() * kPanelWidth, depth, segment);
+    depth = merge_subtrees(stack, kSumsFloats, pass.num_panels * pass.num_rows() * kPanelWidth,
+                           depth, segment);
   }
-  const int64_t first_row = block.begin(block.first_tile);
-  for (int64_t row = 0; row < block.rows(); ++row) {
-    finish(args, first_row + row, panel * kPanelWidth, stack + row * kPanelWidth);
+  const int64_t first_row = pass.begin(pass.first_tile);
+  for (int64_t row = 0; row < pass.num_rows(); ++row) {
+    for (int64_t panel = 0; panel < pass.num_panels; ++panel) {
+      finish(args, first_row + row, (pass.first_panel + panel) * kPanelWidth,
+             stack + (panel * pass.num_rows() + row) * kPanelWidth);
+    }
   }
 }
 
@@ -254,12 +287,19 @@ template <Format kFormat>
 void linear_packed_in(const LinearArgs& args, const float* packed, int64_t first_tile,
                       int64_t last_tile, int64_t first_panel, int64_t last_panel, float* scratch) {
   float* widened = scratch;
-  float* stack = scratch + kBlockK * kPanelWidth;
-  for (int64_t tile = first_tile; tile < last_tile; tile += kTilesAtOnce) {
-    const int64_t end = tile + kTilesAtOnce < last_tile ? tile + kTilesAtOnce : last_tile;
-    const RowBlock block = {args, packed, tile, end};
-    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      block_times_panel<kFormat>(block, panel, widened, stack);
+  float* stack = scratch + kWidenedFloats;
+  const int64_t tiles = last_tile - first_tile;
+  const int64_t groups = ceil_div(tiles, kTilesAtOnce);
+  for (int64_t group = 0; group < groups; ++group) {
+    for (int64_t panel = first_panel; panel < last_panel; panel += kPanelsAtOnce) {
+      const int64_t left = last_panel - panel;
+      const Pass pass = {args,
+                         packed,
+                         first_tile + tiles * group / groups,
+                         first_tile + tiles * (group + 1) / groups,
+                         panel,
+                         left < kPanelsAtOnce ? left : kPanelsAtOnce};
+      run_pass<kFormat>(pass, widened, stack);
     }
   }
 }
@@ -279,17 +319,40 @@ void linear(const LinearArgs& args, int64_t first_panel, int64_t last_panel) {
 
 int64_t num_row_tiles(int64_t rows) { return num_tiles(rows); }
 
+// to [K][kRows] = x [kRows, K], transposed by kLanes x kLanes numbers.
+template <int kRows>
+void pack_tile(float* to, const float* x, int64_t x_stride, int64_t in_features) {
+  constexpr int kParts = (kRows + kLanes - 1) / kLanes;
+  const float* const end = to + in_features * kRows;
+  for_vectors(in_features, [&](int64_t first, auto lanes) {
+    Vector columns[kParts][kLanes];
+    for (int r = 0; r < kParts * kLanes; ++r) {
+      columns[r / kLanes][r % kLanes] = r < kRows ? load(x + r * x_stride + first, lanes) : zero();
+    }
+    for (int part = 0; part < kParts; ++part) transpose(columns[part]);
+    const int64_t left = in_features - first;
+    for (int k = 0; k < kLanes && k < left; ++k) {
+      for (int part = 0; part < kParts; ++part) {
+        // A store may cover what the next one writes, but nothing behind the tile.
+        const int64_t rows = kRows - part * kLanes;
+        if (end - to >= kLanes) {
+          store(to, columns[part][k]);
+        } else {
+          store(to, columns[part][k], FirstLanes(rows));
+        }
+        to += rows < kLanes ? rows : kLanes;
+      }
+    }
+  });
+}
+
 void pack_rows(float* packed, const LinearArgs& args, int64_t first_tile, int64_t last_tile) {
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
     const int64_t first_row = tile_begin(args.rows, tile);
-    const int64_t height = tile_begin(args.rows, tile + 1) - first_row;
-    const float* x = args.x + first_row * args.x_stride;
-    float* to = packed + first_row * args.in_features;
-    with_constant<kMaxTileRows>(height, [&](auto constant) {
-      constexpr int kRows = decltype(constant)::value;
-      for (int64_t k = 0; k < args.in_features; ++k) {
-        for (int r = 0; r < kRows; ++r) to[k * kRows + r] = x[r * args.x_stride + k];
-      }
+    with_constant<kMaxTileRows>(tile_begin(args.rows, tile + 1) - first_row, [&](auto constant) {
+      pack_tile<decltype(constant)::value>(packed + first_row * args.in_features,
+                                           args.x + first_row * args.x_stride, args.x_stride,
+                                           args.in_features);
     });
   }
 }

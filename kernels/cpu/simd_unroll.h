@@ -1,9 +1,10 @@
 #pragma once
 
-// Loops that are unrolled from the start. Included by the files of one instruction set only, after
-// their vector_<set>.h.
+// Loops that are unrolled from the start. Included by vector_<set>.h, which defines QVL_ISA.
 
 #include <utility>
+
+#include "kernels/cpu/kernels.h"
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define QVL_ALWAYS_INLINE [[msvc::forceinline]]

@@ -7,6 +7,20 @@
 namespace qvl::kernels::QVL_ISA {
 namespace {
 
+/// One k: acc [kRows][kVectors] += row(r) * weights, row(r) being one number in every lane.
+template <int kRows, int kVectors, class Row>
+QVL_ALWAYS_INLINE inline void multiply_step(Vector (&acc)[kRows][kVectors],
+                                            const Vector (&weights)[kVectors], const Row& row) {
+  unroll<kRows>([&](auto index) QVL_ALWAYS_INLINE {
+    constexpr int r = decltype(index)::value;
+    const Vector x = row(r);
+    unroll<kVectors>([&](auto column) QVL_ALWAYS_INLINE {
+      constexpr int c = decltype(column)::value;
+      acc[r][c] = fmadd(x, weights[c], acc[r][c]);
+    });
+  });
+}
+
 /// acc [kRows][kVectors * kLanes] += a [kRows, count] * b [count, kVectors * kLanes], one chain per
 /// element, k ascending. a(r, k) is at a + r * kRowStep + k * kStep; row k of b at b + k * b_step.
 /// `each(k)` is called besides: a prefetch, say.
@@ -20,14 +34,8 @@ QVL_ALWAYS_INLINE inline void multiply_tile(Vector (&acc)[kRows][kVectors], cons
     unroll<kVectors>([&](auto column) QVL_ALWAYS_INLINE {
       weights[decltype(column)::value] = load(b + decltype(column)::value * kLanes);
     });
-    unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {
-      constexpr int r = decltype(row)::value;
-      const Vector x = load_broadcast(a + r * kRowStep);
-      unroll<kVectors>([&](auto column) QVL_ALWAYS_INLINE {
-        constexpr int c = decltype(column)::value;
-        acc[r][c] = fmadd(x, weights[c], acc[r][c]);
-      });
-    });
+    multiply_step<kRows, kVectors>(
+        acc, weights, [&](int r) QVL_ALWAYS_INLINE { return load_broadcast(a + r * kRowStep); });
     a += kStep;
     b += b_step;
   }
@@ -67,6 +75,18 @@ inline void widen(float* to, const char* from, int64_t count) {
   constexpr int64_t kBytes = kLanes * static_cast<int64_t>(format_size(kFormat));
   for (int64_t i = 0; i < count; ++i)
     store(to + i * kLanes, load_widened<kFormat>(from + i * kBytes));
+}
+
+/// rows[i][j] becomes rows[j][i]: log2(kLanes) perfect shuffles of the vectors and their lanes.
+QVL_ALWAYS_INLINE inline void transpose(Vector (&rows)[kLanes]) {
+  for (int step = 1; step < kLanes; step *= 2) {
+    Vector next[kLanes];
+    unroll<kLanes / 2>([&](auto index) QVL_ALWAYS_INLINE {
+      constexpr int i = decltype(index)::value;
+      interleave(rows[i], rows[i + kLanes / 2], next[2 * i], next[2 * i + 1]);
+    });
+    for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
+  }
 }
 
 /// Rows are cut into tiles of near equal height, at most kMaxTileRows: a last tile of one row

@@ -10,9 +10,8 @@
 
 #include <immintrin.h>
 
-#include "kernels/cpu/kernels.h"
-
 #define QVL_ISA avx2
+#include "kernels/cpu/simd_unroll.h"
 
 namespace qvl::kernels::QVL_ISA {
 namespace {
@@ -31,11 +30,12 @@ constexpr int kMaxTileRows = 6;
 constexpr int kTileVectors = 2;
 /// Up to this many rows a matrix-vector product keeps the sums of a whole panel in registers.
 constexpr int kMaxWholePanelRows = 2;
-/// Inputs of a block of widened weights: 192 x 32 take 24 KB, which with a tile of rows fit the
-/// 32 KB of a first-level cache.
-constexpr int64_t kBlockK = 192;
-/// Rows that go over a panel together; they and their sums fit the second-level cache.
-constexpr int64_t kRowsAtOnce = 240;
+/// Panels that go over a tile of rows together, and their inputs: 4 x 256 x 32 widened weights take
+/// 128 KB of the second-level cache, a tile of rows 6 KB of the first-level one.
+constexpr int64_t kPanelsAtOnce = 4;
+constexpr int64_t kBlockK = 256;
+/// Rows that go over the panels together; they and their sums fit the second-level cache.
+constexpr int64_t kRowsAtOnce = 480;
 
 // ---- lanes ----
 
@@ -83,8 +83,9 @@ inline Vector load_widened(const char* from) {
 
 constexpr int64_t kLineBytes = 64;  // of the cache
 /// Brings a line to the first-level or the second-level cache. The address need not be valid.
-inline void prefetch_to_l1(const char* line) { _mm_prefetch(line, _MM_HINT_T0); }
-inline void prefetch_to_l2(const char* line) { _mm_prefetch(line, _MM_HINT_T1); }
+/// Always inline: GCC drops a call of a function that does nothing but prefetch.
+QVL_ALWAYS_INLINE inline void prefetch_to_l1(const char* line) { _mm_prefetch(line, _MM_HINT_T0); }
+QVL_ALWAYS_INLINE inline void prefetch_to_l2(const char* line) { _mm_prefetch(line, _MM_HINT_T1); }
 
 // ---- arithmetic ----
 
@@ -118,6 +119,14 @@ inline Vector power_of_two(Vector x) {
 }
 
 // ---- over lanes ----
+
+/// low, high = a0 b0 a1 b1 a2 ..., over both vectors.
+inline void interleave(Vector a, Vector b, Vector& low, Vector& high) {
+  const Vector even = _mm256_unpacklo_ps(a, b);  // of each half
+  const Vector odd = _mm256_unpackhi_ps(a, b);
+  low = _mm256_permute2f128_ps(even, odd, 0x20);
+  high = _mm256_permute2f128_ps(even, odd, 0x31);
+}
 
 constexpr int kSumVectors = 4;  // of the 32 partial sums
 

