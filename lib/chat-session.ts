@@ -1,10 +1,16 @@
 /** A conversation that keeps its own history. */
 import { messagesToJson } from './chat/messages-to-json.js'
-import { normalizeMessages, type ChatMessage, type ContentPart } from './chat/messages.js'
+import {
+  normalizeMessages,
+  type ChatMessage,
+  type ContentPart,
+  type MessageToolCall,
+} from './chat/messages.js'
+import { toolsToJson } from './chat/tools.js'
 import { InvalidArgumentError } from './errors.js'
 import { Abort } from './generation/abort.js'
 import type { GenerationCall } from './generation/generate.js'
-import { identify } from './generation/openai.js'
+import { identify, toMessageCall } from './generation/openai.js'
 import { parseRequest, type GenerateRequest } from './generation/options.js'
 import type { MediaMemory } from './generation/prompt.js'
 import type { GenerateResult, GenerationEvent } from './generation/result.js'
@@ -39,8 +45,11 @@ export interface TurnRunner {
   run(turn: Turn): Promise<GenerateResult>
 }
 
-/** What a user says: a text, or a list of text, image and video parts. */
-export type ChatContent = string | readonly ContentPart[]
+/** The result of a call, whose id it names. */
+export type ToolMessage = ChatMessage & { role: 'tool'; tool_call_id: string }
+
+/** What a user says: a text, or a list of text, image and video parts; or the results of the calls before. */
+export type ChatContent = string | readonly ContentPart[] | readonly ToolMessage[]
 
 type CanonicalOptions = Omit<ReturnType<typeof parseRequest>, 'messages' | 'prompt'>
 
@@ -50,7 +59,7 @@ type CanonicalOptions = Omit<ReturnType<typeof parseRequest>, 'messages' | 'prom
  * videos of earlier turns are not read, decoded and resized again.
  *
  * One turn at a time. A turn that fails, or is aborted, leaves the history as it was, also where
- * `onAbort: 'return'` gives the part so far.
+ * `onAbort: 'return'` gives the part so far. Where an answer calls tools, the next turn brings their results.
  */
 export class Chat {
   readonly #runner: TurnRunner
@@ -126,6 +135,7 @@ export class Chat {
   toJSON(): ChatJson {
     const json = { ...this.#defaults, messages: messagesToJson(this.#messages) }
     delete json.signal
+    if (json.tools) json.tools = toolsToJson(json.tools)
     return json
   }
 
@@ -138,12 +148,12 @@ export class Chat {
     this.#isAnswering = true
     try {
       const own = canonical(options)
-      const messages = [...this.#messages, { role: 'user', content: copyOf(content) }]
+      const messages = [...this.#messages, ...messagesOf(content)]
       const memory = { items: this.#memory.items }
       const request = { ...this.#defaults, ...own, messages } as GenerateRequest
       const result = await this.#runner.run({ request, memory, ...call })
       if (result.finishReason === 'abort') return result
-      this.#messages = [...messages, { role: 'assistant', content: answerOf(result) }]
+      this.#messages = [...messages, toMessage(result)]
       this.#memory = memory
       return result
     } finally {
@@ -179,7 +189,7 @@ export function createChat(
     })
   }
   const history = messages as readonly ChatMessage[]
-  if (history.length > 0) normalizeMessages(history)
+  if (history.length > 0) normalizeMessages(withResults(history))
   if (system === undefined) return new Chat(runner, checked, history.map(copyOfMessage))
   if (history[0]?.role === 'system') {
     throw new InvalidArgumentError(
@@ -205,9 +215,39 @@ function canonical(options: TurnOptions): CanonicalOptions {
   return checked
 }
 
-/** As the model said it, boxes included, but for pads, which would stand for pictures. */
-function answerOf({ text, rawText }: GenerateResult): string {
-  return /<\|(image|video)_pad\|>/.test(rawText) ? text : rawText
+/** Results of tools are messages of their own; everything else is what the user says. */
+function messagesOf(content: ChatContent): ChatMessage[] {
+  const [first] = typeof content === 'string' ? [] : content
+  if (first === undefined || !('role' in first)) {
+    return [{ role: 'user', content: copyOf(content as string | readonly ContentPart[]) }]
+  }
+  return (content as readonly ChatMessage[]).map((message, index) => {
+    if (message.role === 'tool') return copyOfMessage(message)
+    throw new InvalidArgumentError(
+      `send(): content[${index}] is not a message of role 'tool'. Give what the user says as a text or a list of ` +
+        "parts, or the results of calls as [{ role: 'tool', tool_call_id, content }].",
+      { path: `content[${index}].role`, suggestion: 'tool' },
+    )
+  })
+}
+
+/** As the model said it, boxes included, but for pads, which would stand for pictures; and what it called. */
+function toMessage({ text, rawText, toolCalls }: GenerateResult): ChatMessage {
+  const content = /<\|(image|video)_pad\|>/.test(rawText) ? text : rawText
+  if (toolCalls.length === 0) return { role: 'assistant', content }
+  return { role: 'assistant', content, tool_calls: toolCalls.map(toMessageCall) }
+}
+
+/** A history may end in calls, whose results then come with the next turn. */
+function withResults(history: readonly ChatMessage[]): readonly ChatMessage[] {
+  const calls = history.at(-1)?.tool_calls
+  if (!Array.isArray(calls)) return history
+  const results = (calls as readonly (MessageToolCall | undefined)[]).map((call) => ({
+    role: 'tool',
+    tool_call_id: String(call?.id),
+    content: '',
+  }))
+  return [...history, ...results]
 }
 
 function countMedia(messages: readonly ChatMessage[]): number {

@@ -138,6 +138,17 @@ export class OutOfMemoryError extends Qwen2VLError {
   }
 }
 
+/** A schema, pattern or grammar that cannot be guaranteed, or that nothing satisfies. */
+export class SchemaError extends Qwen2VLError {
+  /** Where in the schema, as a JSON pointer: `#/properties/age/multipleOf`. */
+  readonly schemaPath: string | undefined
+
+  constructor(message: string, options?: Qwen2VLErrorOptions) {
+    super('ERR_SCHEMA', message, options)
+    this.schemaPath = stringDetail(options?.details, 'schemaPath')
+  }
+}
+
 /** More requests are waiting than `maxQueue` allows. */
 export class QueueFullError extends Qwen2VLError {
   /** How many are running or waiting. */

@@ -12,7 +12,14 @@ export type {
   ChatCompletionUsage,
 } from './generation/openai.js'
 export type { EffectiveOptions, GenerateRequest, PromptInput } from './generation/options.js'
-export type { Chat, ChatContent, ChatJson, ChatOptions, TurnOptions } from './chat-session.js'
+export type {
+  Chat,
+  ChatContent,
+  ChatJson,
+  ChatOptions,
+  ToolMessage,
+  TurnOptions,
+} from './chat-session.js'
 export {
   annotate,
   type AnnotateOptions,
@@ -42,6 +49,7 @@ export type {
   ImageResult,
   Timings,
   TokenCount,
+  ToolCall,
   Usage,
 } from './generation/result.js'
 export type { GridThw, ProcessedPrompt, Processor } from './generation/processor.js'
@@ -55,9 +63,11 @@ export type {
   ImageUrlPart,
   RawPrompt,
   TextPart,
-  ToolCall,
+  MessageToolCall,
   VideoUrlPart,
 } from './chat/messages.js'
+export type { FunctionTool, ToolChoice, ToolDefinition } from './chat/tools.js'
+export type { JsonSchema, SchemaSource, StandardSchema } from './constraint/schema-source.js'
 export type { VideoPart } from './chat/video-part.js'
 export type { ImageInfo, PixelOptions } from './processor/image.js'
 export type { VideoProfile } from './processor/sampling.js'
@@ -78,6 +88,7 @@ export {
   OutOfMemoryError,
   Qwen2VLError,
   QueueFullError,
+  SchemaError,
   TimeoutError,
   UnsupportedModelError,
   VideoError,

@@ -2,6 +2,7 @@
 import { basename } from 'node:path'
 import type { ChatMessage } from './chat/messages.js'
 import { ChatTemplate } from './chat/template.js'
+import type { ToolChoice, ToolDefinition } from './chat/tools.js'
 import { createChat, type Chat, type ChatOptions, type Turn } from './chat-session.js'
 import type { Checkpoint } from './checkpoint/checkpoint.js'
 import { DisposedError } from './errors.js'
@@ -127,6 +128,10 @@ export interface ChatTemplateOptions {
   addVisionId?: boolean
   /** A Jinja template instead of the checkpoint's. */
   chatTemplate?: string
+  /** Functions that the model is told of. */
+  tools?: readonly ToolDefinition[]
+  toolChoice?: ToolChoice
+  parallelToolCalls?: boolean
 }
 
 /** What loading has brought together. */

@@ -31,8 +31,12 @@ const libLayers = {
   checkpoint: [...leaf, 'native', 'tokenizer'],
   processor: [...leaf, 'native', 'checkpoint'],
   grounding: [...leaf, 'native', 'tokenizer', 'processor'],
-  chat: [...leaf, 'tokenizer', 'processor'],
-  generation: [...leaf, 'native', 'tokenizer', 'checkpoint', 'processor', 'chat', 'grounding'],
+  constraint: leaf,
+  chat: [...leaf, 'tokenizer', 'processor', 'constraint'],
+  generation: [
+    ...leaf,
+    ...['native', 'tokenizer', 'checkpoint', 'processor', 'constraint', 'chat', 'grounding'],
+  ],
 }
 
 const problems = []

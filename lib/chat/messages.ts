@@ -66,7 +66,7 @@ export interface ChatMessage {
   /** `null` only beside `tool_calls`. */
   content: string | readonly ContentPart[] | null
   /** Of an assistant: what it called. The results follow as messages with `role: 'tool'`. */
-  tool_calls?: readonly ToolCall[]
+  tool_calls?: readonly MessageToolCall[]
   /** Of `role: 'tool'`: the call whose result this is. Without calls in the history it has no effect. */
   tool_call_id?: string
   /** As OpenAI's answers carry it, so that one can be put into the history as it came. */
@@ -74,7 +74,7 @@ export interface ChatMessage {
 }
 
 /** A call of a function, as OpenAI's answers have it. */
-export interface ToolCall {
+export interface MessageToolCall {
   id: string
   type: 'function'
   /** `arguments` is JSON as text. */

@@ -5,24 +5,25 @@
 import { invalid, isRecord, nameOf, quoted, refuseUnknownKeys } from './checks.js'
 import type {
   MediaPart,
+  MessageToolCall,
   NormalizedMessages,
   TemplateMessage,
   TemplatePart,
-  ToolCall,
 } from './messages.js'
+import { marks } from './tool-marks.js'
 
 /** A checked message, before turns are joined. */
 export interface ReadMessage extends TemplateMessage {
   path: string
   media: MediaPart[]
   /** Of an assistant; empty in most messages. */
-  calls: ToolCall[]
+  calls: MessageToolCall[]
   /** Of a tool: the id of its call, as it was given. */
   resultOf?: unknown
 }
 
 /** Checks the `tool_calls` of an assistant's message. */
-export function readToolCalls(calls: unknown, path: string): ToolCall[] {
+export function readToolCalls(calls: unknown, path: string): MessageToolCall[] {
   if (calls === undefined) return []
   if (!Array.isArray(calls)) {
     throw invalid(path, `${path} must be a list of calls, not ${nameOf(calls)}.`)
@@ -38,7 +39,7 @@ export function readToolCalls(calls: unknown, path: string): ToolCall[] {
   return read
 }
 
-function readToolCall(call: unknown, path: string): ToolCall {
+function readToolCall(call: unknown, path: string): MessageToolCall {
   if (!isRecord(call)) {
     throw invalid(
       path,
@@ -151,7 +152,8 @@ class ToolTurn {
     for (const call of message.calls) {
       const { name, arguments: given } = call.function
       const newline = this.#parts.length > 0 ? '\n' : ''
-      this.#write(`${newline}${marks.call}: ${name}\n${marks.args}: ${given}`)
+      const fenced = given.startsWith('```') ? '\n' : ''
+      this.#write(`${newline}${marks.call}: ${name}\n${marks.args}: ${fenced}${given}`)
     }
     for (const result of matchResults(message, results)) {
       this.#write(`\n${marks.result}: `)
@@ -212,7 +214,10 @@ function matchResults(
   })
 }
 
-function resultWithoutCall({ path, resultOf }: ReadMessage, calls: readonly ToolCall[]): Error {
+function resultWithoutCall(
+  { path, resultOf }: ReadMessage,
+  calls: readonly MessageToolCall[],
+): Error {
   const given = typeof resultOf === 'string' ? `'${resultOf}'` : nameOf(resultOf)
   const known =
     calls.length > 0
@@ -223,10 +228,3 @@ function resultWithoutCall({ path, resultOf }: ReadMessage, calls: readonly Tool
     `${path}.tool_call_id is ${given}, which is no call of the assistant message before it. ${known}`,
   )
 }
-
-const marks = {
-  call: '✿FUNCTION✿',
-  args: '✿ARGS✿',
-  result: '✿RESULT✿',
-  return: '✿RETURN✿',
-} as const

@@ -1,7 +1,9 @@
 /** Turns the ids of an answer into its text, piece by piece. */
 import type { NormalizedGrounding } from '../grounding/geometry.js'
 import type { GroundingReader } from '../grounding/reader.js'
+import type { ToolCall } from './result.js'
 import { StopStrings } from './stop-strings.js'
+import type { ToolCallReader } from './tool-call-reader.js'
 
 /** Gives the text that an id completes, and at the end what was left incomplete. */
 export interface Decoder {
@@ -17,6 +19,7 @@ export class Answer {
   readonly #stopIds: ReadonlySet<number>
   readonly #stopStrings: StopStrings
   readonly #grounding: GroundingReader | undefined
+  readonly #calls: ToolCallReader | undefined
   #stopped = false
 
   constructor(
@@ -24,14 +27,16 @@ export class Answer {
     stopIds: Iterable<number>,
     stopStrings: readonly string[],
     grounding?: GroundingReader,
+    calls?: ToolCallReader,
   ) {
     this.#decoder = decoder
     this.#stopIds = new Set(stopIds)
     this.#stopStrings = new StopStrings(stopStrings)
     this.#grounding = grounding
+    this.#calls = calls
   }
 
-  /** A stop string was met: nothing comes after it. */
+  /** A stop string was met, or the only call is complete: nothing comes after it. */
   get stopped(): boolean {
     return this.#stopped
   }
@@ -46,14 +51,23 @@ export class Answer {
     return this.#append(this.#decoder.push(id))
   }
 
-  /** The rest of the text, after the last id. */
-  finish(): string {
-    if (this.stopped) return ''
-    const piece = this.#append(this.#decoder.flush())
+  /**
+   * The rest of the text, after the last id.
+   *
+   * @param isWhole the answer was not cut off
+   */
+  finish(isWhole: boolean): string {
+    let piece = this.stopped ? '' : this.#append(this.#decoder.flush())
     // After a stop string nothing is held.
-    const held = this.#stopStrings.flush()
+    if (!this.stopped) piece += this.#show(this.#stopStrings.flush())
+    const held = this.#calls?.finish(isWhole || this.stopped) ?? ''
     this.text += held
     return piece + held
+  }
+
+  /** The calls of tools that are complete and not yet taken. */
+  takeCalls(): ToolCall[] {
+    return this.#calls?.take() ?? []
   }
 
   /** What the answer has pointed at since the last call, up to the end of its text so far. */
@@ -68,8 +82,15 @@ export class Answer {
 
   #append(piece: string): string {
     const { text, stopped } = this.#stopStrings.push(piece)
-    this.text += text
-    this.#stopped = stopped
-    return text
+    const shown = this.#show(text)
+    this.#stopped = stopped || (this.#calls?.isDone ?? false)
+    return shown
+  }
+
+  /** What of the text is no call of a tool. */
+  #show(text: string): string {
+    const shown = this.#calls?.push(text) ?? text
+    this.text += shown
+    return shown
   }
 }

@@ -7,6 +7,8 @@ import type {
   NativeModel,
   NativeStats,
 } from '../native.js'
+import { toolStops } from '../chat/tool-marks.js'
+import type { ToolUse } from '../chat/tools.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Abort } from './abort.js'
 import { Answer } from './answer.js'
@@ -16,7 +18,8 @@ import { toTokenLogprob, type TokenLogprob } from './logprobs.js'
 import type { EffectiveOptions } from './options.js'
 import type { Pace } from './pace.js'
 import type { Prompt } from './prompt.js'
-import type { Choice, FinishReason, GenerationEvent } from './result.js'
+import type { Choice, FinishReason, GenerationEvent, ToolCall } from './result.js'
+import { ToolCallReader } from './tool-call-reader.js'
 
 /** What answers to one prompt share. */
 export interface ChoiceContext {
@@ -27,6 +30,7 @@ export interface ChoiceContext {
   pace: Pace
   prompt: Prompt
   options: EffectiveOptions
+  toolUse?: ToolUse | undefined
   /** Higher runs first. */
   priority: number
   /** Whether blocks and visual tokens that are known may be taken, and new ones be kept. */
@@ -118,6 +122,7 @@ export function emptyChoice(index: number, options: EffectiveOptions): Choice {
     rawText: '',
     boxes: [],
     unplacedBoxes: [],
+    toolCalls: [],
     finishReason: 'abort',
     seed: seedOf(index, options),
     tokenIds: [],
@@ -130,18 +135,21 @@ class ChoiceCollector {
   readonly #index: number
   readonly #answer: Answer
   readonly #found: FoundBoxes
+  readonly #calls: ToolCall[] = []
   readonly #logprobs: TokenLogprob[] = []
   /** How many of them the stream has been told. */
   #told = 0
   #isCut = false
 
   constructor(context: ChoiceContext, index: number) {
-    const { tokenizer, stopIds, options, prompt } = context
+    const { tokenizer, stopIds, options, prompt, toolUse } = context
     this.#context = context
     this.#index = index
     const decoders = prompt.continues ? withoutLeadingColon(tokenizer) : tokenizer
     const grounding = new GroundingReader(decoders)
-    this.#answer = new Answer(decoders.createDecoder(), stopIds, options.stop, grounding)
+    const stops = toolUse ? [...options.stop, ...toolStops] : options.stop
+    const calls = toolUse && new ToolCallReader(toolUse)
+    this.#answer = new Answer(decoders.createDecoder(), stopIds, stops, grounding, calls)
     this.#found = new FoundBoxes(prompt.pictureSize)
   }
 
@@ -160,7 +168,7 @@ class ChoiceCollector {
   }
 
   finish(reason: 'stop' | 'length' | 'cancelled'): Choice {
-    this.#show(this.#answer.finish())
+    this.#show(this.#answer.finish(reason === 'stop'))
     const { options } = this.#context
     const { boxes, unplacedBoxes } = this.#found
     return {
@@ -169,6 +177,7 @@ class ChoiceCollector {
       rawText: this.#answer.rawText(),
       boxes,
       unplacedBoxes,
+      toolCalls: this.#calls,
       finishReason: this.#finishReason(reason),
       seed: seedOf(this.#index, options),
       tokenIds: this.#answer.tokenIds,
@@ -177,8 +186,10 @@ class ChoiceCollector {
   }
 
   #finishReason(reason: 'stop' | 'length' | 'cancelled'): FinishReason {
-    // Our own cancel at a stop string; any other is an abort.
-    if (this.#answer.stopped) return 'stop'
+    // Our own cancel at a stop string or a call; any other is an abort.
+    if (this.#answer.stopped || reason === 'stop') {
+      return this.#calls.length > 0 ? 'tool-calls' : 'stop'
+    }
     return this.#isCut || reason === 'cancelled' ? 'abort' : reason
   }
 
@@ -190,6 +201,10 @@ class ChoiceCollector {
       emit({ type: 'text', text, tokenId, ...index, ...this.#newLogprobs() })
     }
     for (const item of this.#answer.takeBoxes()) emit({ ...this.#found.add(item), ...index })
+    for (const call of this.#answer.takeCalls()) {
+      this.#calls.push(call)
+      emit({ type: 'tool-call', ...call, ...index })
+    }
   }
 
   #newLogprobs(): { logprob?: number; logprobs?: TokenLogprob[] } {

@@ -62,7 +62,8 @@ export async function runGeneration(
     const usage: Usage = { ...prompt.counts, cachedTokens: 0, completionTokens: 0 }
     emit({ type: 'start', usage, images: prompt.images })
     const { cache: useCache = true, priority = 0 } = given
-    const choices = { prompt, options, priority, useCache, abort, keepPart, emit }
+    const { toolUse } = prompt
+    const choices = { prompt, options, toolUse, priority, useCache, abort, keepPart, emit }
     const finished = await runChoices(context, choices)
     const [first] = finished
     if (first !== undefined && finished.length === 1) {

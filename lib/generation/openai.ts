@@ -1,7 +1,8 @@
 /** Results in the form of OpenAI's chat completions. */
 import { randomUUID } from 'node:crypto'
 import type { TokenLogprob, TopLogprob } from './logprobs.js'
-import type { Choice, FinishReason, GenerateResult, Usage } from './result.js'
+import type { MessageToolCall } from '../chat/messages.js'
+import type { Choice, FinishReason, GenerateResult, ToolCall, Usage } from './result.js'
 
 /** The body that OpenAI's `/v1/chat/completions` answers with. */
 export interface ChatCompletion {
@@ -12,12 +13,20 @@ export interface ChatCompletion {
   model: string
   choices: {
     index: number
-    message: { role: 'assistant'; content: string; refusal: null }
+    message: {
+      role: 'assistant'
+      /** null where the answer is nothing but calls. */
+      content: string | null
+      refusal: null
+      tool_calls?: MessageToolCall[]
+    }
     logprobs: ChatCompletionLogprobs | null
-    finish_reason: 'stop' | 'length'
+    finish_reason: ChatCompletionFinishReason
   }[]
   usage: ChatCompletionUsage
 }
+
+export type ChatCompletionFinishReason = 'stop' | 'length' | 'tool_calls'
 
 /** One `data:` line of a streamed chat completion. */
 export interface ChatCompletionChunk {
@@ -27,9 +36,14 @@ export interface ChatCompletionChunk {
   model: string
   choices: {
     index: number
-    delta: { role?: 'assistant'; content?: string }
+    delta: {
+      role?: 'assistant'
+      content?: string
+      /** Each call comes whole. */
+      tool_calls?: (MessageToolCall & { index: number })[]
+    }
     logprobs: ChatCompletionLogprobs | null
-    finish_reason: 'stop' | 'length' | null
+    finish_reason: ChatCompletionFinishReason | null
   }[]
   usage?: ChatCompletionUsage | null
 }
@@ -77,8 +91,14 @@ export function identify(request: unknown, defaultModel: string): CompletionIden
 }
 
 /** OpenAI has no word for an answer that was cut off, except at its length. */
-export function toFinishReason(reason: FinishReason): 'stop' | 'length' {
+export function toFinishReason(reason: FinishReason): ChatCompletionFinishReason {
+  if (reason === 'tool-calls') return 'tool_calls'
   return reason === 'stop' ? 'stop' : 'length'
+}
+
+/** A call as OpenAI's messages have it; so it goes into the history as well. */
+export function toMessageCall({ id, name, argumentsText }: ToolCall): MessageToolCall {
+  return { id, type: 'function', function: { name, arguments: argumentsText || '{}' } }
 }
 
 export function toChatCompletion(
@@ -93,11 +113,21 @@ export function toChatCompletion(
     model,
     choices: choices.map((choice) => ({
       index: choice.index,
-      message: { role: 'assistant', content: choice.text, refusal: null },
+      message: toMessage(choice),
       logprobs: choice.logprobs ? toLogprobs(contentLogprobs(choice, stopIds)) : null,
       finish_reason: toFinishReason(choice.finishReason),
     })),
     usage: toUsage(usage),
+  }
+}
+
+function toMessage({ text, toolCalls }: Choice): ChatCompletion['choices'][number]['message'] {
+  if (toolCalls.length === 0) return { role: 'assistant', content: text, refusal: null }
+  return {
+    role: 'assistant',
+    content: text === '' ? null : text,
+    refusal: null,
+    tool_calls: toolCalls.map(toMessageCall),
   }
 }
 

@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto'
 import { z } from 'zod'
 import type { ChatMessage, RawPrompt } from '../chat/messages.js'
+import { readToolUse, type ToolChoice, type ToolDefinition } from '../chat/tools.js'
 import type { GenerationDefaults } from '../checkpoint/checkpoint.js'
 import { InvalidArgumentError } from '../errors.js'
 import type { Abort } from './abort.js'
@@ -81,6 +82,12 @@ const requestSchema = z.strictObject({
   logprobs: z.boolean().optional(),
   /** How many of the likeliest tokens come with each of the answer, 0 to 20. Above 0, `logprobs` is on. */
   topLogprobs: z.int().min(0).max(20).optional(),
+  /** Functions that the model may ask the caller to run. */
+  tools: z.custom<readonly ToolDefinition[]>().optional(),
+  /** Whether it may (`'auto'`), must (`'required'`), or must not (`'none'`), or the one that it must. Default: `'auto'`. */
+  toolChoice: z.custom<ToolChoice>().optional(),
+  /** One answer may have several calls. Default: false, as in the reference. */
+  parallelToolCalls: z.boolean().optional(),
   /** Number the images and videos in the prompt ("Picture 1: "), so that questions can refer to them. */
   addVisionId: z.boolean().optional(),
   /** End the prompt with the beginning of an assistant turn. Default: true. */
@@ -144,6 +151,8 @@ const aliases = {
   stop_strings: 'stop',
   top_logprobs: 'topLogprobs',
   stream_options: 'streamOptions',
+  tool_choice: 'toolChoice',
+  parallel_tool_calls: 'parallelToolCalls',
   timeout_ms: 'timeoutMs',
   add_vision_id: 'addVisionId',
   add_generation_prompt: 'addGenerationPrompt',
@@ -167,18 +176,20 @@ export type GenerateRequest = PromptInput & {
   [Alias in keyof Aliases]?: CanonicalRequest[Aliases[Alias]] | null
 }
 
+const asTools = 'Give the functions as tools: [{ name, description, parameters }].'
 const unsupportedOption = 'This version does not support it; leave it out.'
 
 /** Known elsewhere, not here: refused with the way out rather than ignored. */
 const unsupported: Readonly<Record<string, string>> = {
   ...Object.fromEntries(
     [
-      ...['tools', 'toolChoice', 'tool_choice', 'parallel_tool_calls', 'functions'],
       ...['responseFormat', 'response_format', 'num_beams', 'numBeams'],
       ...['store', 'service_tier', 'modalities', 'audio', 'prediction'],
       ...['reasoning_effort', 'verbosity', 'web_search_options'],
     ].map((name) => [name, unsupportedOption]),
   ),
+  functions: asTools,
+  function_call: 'Give toolChoice: { name }.',
 }
 
 /** Checks a request and brings aliases to their one name. Does not look into the messages. */
@@ -206,6 +217,7 @@ export function parseRequest(request: unknown, method?: 'generate' | 'stream'): 
     )
   }
   checkInput(parsed)
+  checkTools(parsed)
   return parsed
 }
 
@@ -213,20 +225,41 @@ const templateSchema = requestSchema.pick({
   addVisionId: true,
   addGenerationPrompt: true,
   chatTemplate: true,
+  tools: true,
+  toolChoice: true,
+  parallelToolCalls: true,
 })
 
 /** Checks the options of `applyChatTemplate()`, which are some of a request's. */
 export function parseTemplateOptions(options: unknown): z.output<typeof templateSchema> {
   const { add_vision_id, add_generation_prompt, chat_template } = aliases
+  const { tool_choice, parallel_tool_calls } = aliases
   return parseOptions(templateSchema, options, {
     what: 'applyChatTemplate() options',
     example: '{ addVisionId: true }',
-    aliases: { add_vision_id, add_generation_prompt, chat_template },
+    aliases: {
+      ...{ add_vision_id, add_generation_prompt, chat_template },
+      ...{ tool_choice, parallel_tool_calls },
+    },
   })
 }
 
 /** Options of the chat template, which a raw prompt does not go through. */
-const templateOptions = ['addVisionId', 'addGenerationPrompt', 'chatTemplate'] as const
+const templateOptions = [
+  ...(['addVisionId', 'addGenerationPrompt', 'chatTemplate'] as const),
+  ...(['tools', 'toolChoice', 'parallelToolCalls'] as const),
+]
+
+/** Before anything else is done for a request. */
+function checkTools(request: CanonicalRequest): void {
+  const use = readToolUse(request)
+  if (use === undefined || use.choice === 'auto' || request.addGenerationPrompt !== false) return
+  throw new InvalidArgumentError(
+    'generate() request: toolChoice wants a call at the beginning of an answer, and addGenerationPrompt: false ' +
+      'begins none. Leave out one of them.',
+    { path: 'toolChoice' },
+  )
+}
 
 function checkInput(request: CanonicalRequest): void {
   const { messages, prompt } = request

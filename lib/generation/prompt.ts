@@ -2,6 +2,9 @@
 import { normalizeMessages, normalizePrompt, type MediaPart } from '../chat/messages.js'
 import { expandPlaceholders, type PlaceholderItem } from '../chat/prompt.js'
 import { ChatTemplate } from '../chat/template.js'
+import { marks } from '../chat/tool-marks.js'
+import { forcedCall, withToolPrompt } from '../chat/tool-prompt.js'
+import { readToolUse, type ToolOptions, type ToolUse } from '../chat/tools.js'
 import type { Checkpoint, PreprocessorConfig } from '../checkpoint/checkpoint.js'
 import type { PictureSize } from '../grounding/geometry.js'
 import type { NativeVisionItem } from '../native.js'
@@ -39,7 +42,7 @@ export interface MediaMemory {
 }
 
 /** The part of a request that makes its prompt. */
-export interface PromptRequest {
+export interface PromptRequest extends ToolOptions {
   messages?: unknown
   /** Instead of messages. */
   prompt?: unknown
@@ -68,6 +71,8 @@ export interface Prompt {
   counts: PromptCounts
   /** It ends inside an assistant's turn, behind the result of a tool. */
   continues: boolean
+  /** What the model was told of tools. */
+  toolUse: ToolUse | undefined
   /** Of the images, in order of appearance. */
   images: ImageInfo[]
   /** Of the videos, in order of appearance. */
@@ -82,7 +87,7 @@ export async function preparePrompt(
   request: PromptRequest,
   abort: Abort,
 ): Promise<Prompt> {
-  const { text, media, continues } = readPrompt(context, request)
+  const { text, media, continues, toolUse } = readPrompt(context, request)
   const prepare = mediaWork(prepareImage, prepareVideo)
   const known = context.memory?.items
   const items = await abort.race(workOnMedia(context, media, abort, prepare, known))
@@ -95,6 +100,7 @@ export async function preparePrompt(
     items: items.map(({ native }) => native),
     counts: count(tokenIds.length, items),
     continues,
+    toolUse,
     ...infosOf(items),
     pictureSize: commonSize(items.map(({ info }) => info)),
   }
@@ -135,29 +141,47 @@ export async function measurePrompt(
   return { counts: count(tokenIds.length, items), items, ...infosOf(items) }
 }
 
-/** A prompt's text, the media it speaks of, and whether it ends inside an assistant's turn. */
+/** A prompt's text, the media it speaks of, and how the answer goes on from it. */
 interface PromptText {
   text: string
   media: MediaPart[]
+  /** Behind the result of a tool. */
   continues: boolean
+  toolUse?: ToolUse | undefined
 }
 
 function readPrompt({ template }: PromptContext, request: PromptRequest): PromptText {
   return request.prompt === undefined
     ? renderMessages(template, request)
-    : { ...normalizePrompt(request.prompt), continues: false }
+    : { ...normalizePrompt(request.prompt), continues: false, toolUse: undefined }
 }
 
 /** The prompt of a conversation. */
 export function renderMessages(
   ofCheckpoint: ChatTemplate,
-  { messages, chatTemplate, addVisionId = false, addGenerationPrompt = true }: PromptRequest,
+  {
+    messages,
+    chatTemplate,
+    addVisionId = false,
+    addGenerationPrompt = true,
+    ...rest
+  }: PromptRequest,
 ): PromptText {
   const normal = normalizeMessages(messages)
+  const toolUse = readToolUse(rest)
   const template = chatTemplate === undefined ? ofCheckpoint : ChatTemplate.compile(chatTemplate)
   const continues = normal.continues && addGenerationPrompt
   const options = { addVisionId, addGenerationPrompt, continueLastTurn: continues }
-  return { text: template.render(normal.messages, options), media: normal.media, continues }
+  const told = toolUse ? withToolPrompt(normal.messages, toolUse) : normal.messages
+  const text = template.render(told, options)
+  const { media } = normal
+  if (typeof toolUse?.choice !== 'object' || !addGenerationPrompt) {
+    return { text, media, continues, toolUse }
+  }
+  // The answer does not begin behind the result any more, but inside the call.
+  const afterResult = text.endsWith(marks.return) ? ': \n' : ''
+  const forced = text + afterResult + forcedCall(toolUse.choice.name)
+  return { text: forced, media, continues: false, toolUse }
 }
 
 type MediaWork<Item> = (

@@ -8,9 +8,24 @@ import type { EffectiveOptions } from './options.js'
 
 /**
  * Why the answer ended: the model said so (or a stop string was met); `maxTokens` or the end of the
- * context was reached; or it was aborted and `onAbort: 'return'` asked for the part so far.
+ * context was reached; or it ended in calls of tools; or it was aborted and `onAbort: 'return'` asked for
+ * the part so far.
  */
-export type FinishReason = 'stop' | 'length' | 'abort'
+export type FinishReason = 'stop' | 'length' | 'tool-calls' | 'abort'
+
+/** The model asks the caller to run a function, and to tell it the result in a message of role `tool`. */
+export interface ToolCall {
+  /** Made up; `tool_call_id` of the result names it. */
+  id: string
+  /** Of the tool. */
+  name: string
+  /** Parsed; where the tool was given with a Zod or Standard Schema object, what that makes of them. */
+  arguments: unknown
+  /** As the model wrote them. */
+  argumentsText: string
+  /** Why `arguments` are not what the tool's schema says: it refuses them for a reason that JSON Schema has no word for. */
+  error?: string
+}
 
 /** Tokens of a request. */
 export interface Usage {
@@ -54,9 +69,9 @@ export interface ImageResult extends ImageInfo {
 /** One of the answers to a prompt. */
 export interface Choice {
   index: number
-  /** The answer without special tokens. */
+  /** The answer without special tokens, up to its first call of a tool. */
   text: string
-  /** The answer with its special tokens, as `<|box_start|>`, but without the one that ended it. */
+  /** The answer with its special tokens, as `<|box_start|>`, but without the one that ended it, and without calls. */
   rawText: string
   /**
    * Boxes, quads and points of the answer in pixels of the original picture. Empty where the request has
@@ -65,6 +80,8 @@ export interface Choice {
   boxes: Grounding[]
   /** What the answer points at in one of several pictures, or in none; `scaleTo()` gives pixels. */
   unplacedBoxes: NormalizedGrounding[]
+  /** What the model calls, in order; a call that the end of the answer cut off is left out. */
+  toolCalls: ToolCall[]
   finishReason: FinishReason
   /** Give it to a later request to draw the same tokens again. */
   seed: number
@@ -114,6 +131,8 @@ export type GenerationEvent =
   | ({ type: 'box'; box: Grounding } & OfChoice)
   /** The same for one that goes to `unplacedBoxes`. */
   | ({ type: 'unplaced-box'; box: NormalizedGrounding } & OfChoice)
+  /** A call is complete; no text comes after it. */
+  | ({ type: 'tool-call' } & ToolCall & OfChoice)
   /** Once, when all answers have ended; with `n`, the reason is the first one's. */
   | { type: 'finish'; finishReason: FinishReason; usage: Usage; timings: Timings }
 

@@ -3,6 +3,7 @@ import { Qwen2VLError } from '../errors.js'
 import {
   toFinishReason,
   toLogprobs,
+  toMessageCall,
   toUsage,
   type ChatCompletionChunk,
   type CompletionIdentity,
@@ -61,7 +62,15 @@ async function* chunksOf(
     begun.add(index)
     return { role: 'assistant' }
   }
+  const numCalls = new Map<number, number>()
   for await (const event of events) {
+    if (event.type === 'tool-call') {
+      const { index = 0 } = event
+      const call = { index: numCalls.get(index) ?? 0, ...toMessageCall(event) }
+      numCalls.set(index, call.index + 1)
+      const delta = { ...begin(index), tool_calls: [call] }
+      yield chunk([{ index, delta, logprobs: null, finish_reason: null }])
+    }
     if (event.type !== 'text') continue
     const { index = 0, text, logprobs } = event
     const delta = { ...begin(index), content: text }

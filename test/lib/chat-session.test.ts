@@ -7,10 +7,13 @@ import {
   loadModel,
   type ChatOptions,
   type ContentPart,
+  type GenerateRequest,
   type GenerateResult,
   type Model,
+  type ToolMessage,
   type TurnOptions,
 } from '../../lib/index.js'
+import { createChat, type Turn } from '../../lib/chat-session.js'
 import { sampleOf, tinyFolder } from './generation/tiny-samples.js'
 
 let model: Model
@@ -319,5 +322,71 @@ describe('createChat()', () => {
     expect(model.createChat().messages).toEqual([])
     expect(model.createChat({ messages: [] }).toJSON()).toEqual({ messages: [] })
     await Promise.resolve()
+  })
+})
+
+describe('a chat with tools', () => {
+  const tools = [{ name: 'weather', parameters: { type: 'object', properties: {} } }]
+  const call = { name: 'weather', arguments: {}, argumentsText: '{}' }
+  const answer = (text: string, ...ids: string[]) =>
+    ({ text, rawText: text, toolCalls: ids.map((id) => ({ id, ...call })) }) as GenerateResult
+
+  /** A chat whose model gives the answers one after the other, and the requests that it sends. */
+  function chatWith(...answers: GenerateResult[]) {
+    const requests: GenerateRequest[] = []
+    const run = ({ request }: Turn) => {
+      requests.push(request)
+      return Promise.resolve(answers[requests.length - 1]!)
+    }
+    return { chat: createChat({ name: 'fake', run }, { tools }), requests }
+  }
+  const result = (id: string) => ({ role: 'tool', tool_call_id: id, content: '12 °C' }) as const
+  const calls = (...ids: string[]) =>
+    ids.map((id) => ({ id, type: 'function', function: { name: 'weather', arguments: '{}' } }))
+
+  it('keeps calls in its history, and takes their results as the next turn', async () => {
+    const { chat, requests } = chatWith(answer('I look.', 'a', 'b'), answer('12 °C.'))
+    await chat.send('Is it warm?')
+    await chat.send([result('a'), result('b')])
+    expect(chat.messages).toEqual([
+      { role: 'user', content: 'Is it warm?' },
+      { role: 'assistant', content: 'I look.', tool_calls: calls('a', 'b') },
+      result('a'),
+      result('b'),
+      { role: 'assistant', content: '12 °C.' },
+    ])
+    expect(requests[1]).toMatchObject({ tools, messages: chat.messages.slice(0, 4) })
+    chat.rewind()
+    expect(chat.messages).toEqual([])
+  })
+
+  it('can be stored and taken up again while a call waits for its result', async () => {
+    const { chat } = chatWith(answer('', 'a'))
+    await chat.send('Is it warm?')
+    const stored = JSON.parse(JSON.stringify(chat)) as ReturnType<typeof chat.toJSON>
+    expect(stored.tools).toEqual([{ ...tools[0], description: '' }])
+    expect(model.createChat(stored).messages).toEqual(chat.messages)
+    const resumed = model.createChat({ ...stored, maxTokens: 2 })
+    await resumed.send([result('a')])
+    expect(resumed.messages).toHaveLength(4)
+  })
+
+  it('wants the results before anything else is said', async () => {
+    const messages = [
+      { role: 'user', content: 'Is it warm?' },
+      { role: 'assistant', content: '', tool_calls: calls('a') as [] },
+    ]
+    const chat = model.createChat({ messages, tools })
+    await expect(chat.send('And now?')).rejects.toThrow(
+      "messages[1].tool_calls[0] ('a') has no result",
+    )
+    await expect(chat.send([result('b')])).rejects.toThrow("The calls before it are 'a'")
+    const wrong = [{ role: 'user', content: 'And now?' }] as unknown as ToolMessage[]
+    await expect(chat.send(wrong)).rejects.toMatchObject({
+      path: 'content[0].role',
+      suggestion: 'tool',
+      message: expect.stringMatching(/not a message of role 'tool'.*results of calls as/) as string,
+    })
+    expect(chat.messages).toEqual(messages)
   })
 })

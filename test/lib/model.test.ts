@@ -295,7 +295,7 @@ describe('generate', () => {
 
   it.each<[string, object, new (...args: never[]) => Error, object]>([
     ['an unknown option', { max_token: 5 }, InvalidArgumentError, { suggestion: 'max_tokens' }],
-    ['an unsupported option', { tools: [] }, InvalidArgumentError, { path: 'tools' }],
+    ['an unsupported option', { store: true }, InvalidArgumentError, { path: 'store' }],
     ['no messages', { messages: [] }, InvalidArgumentError, { path: 'messages' }],
     [
       'a bad part',

@@ -118,7 +118,10 @@ const badRequests: (() => unknown)[] = [
   () => ({ prompt: pick([5, {}, [5], [{ type: 'text' }]]) }),
   () => ({ messages: hello, signal: AbortSignal.abort() }),
   () => ({ ...endless, timeoutMs: 1 + random(20) }),
-  () => ({ messages: hello, [pick(['tools', 'response_format', 'num_beams'])]: pick([[], {}, 1]) }),
+  () => ({
+    messages: hello,
+    [pick(['functions', 'response_format', 'num_beams'])]: pick([[], {}, 1]),
+  }),
 ]
 
 interface Outcome {

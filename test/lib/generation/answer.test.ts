@@ -20,28 +20,28 @@ describe('Answer', () => {
   it('collects ids and text, without the text of the token that ends it', () => {
     const answer = new Answer(decoder(), [end], [])
     expect([0, 1, end].map((id) => answer.push(id))).toEqual(['zero', ' one', ''])
-    expect(answer.finish()).toBe('')
+    expect(answer.finish(true)).toBe('')
     expect(answer).toMatchObject({ text: 'zero one', tokenIds: [0, 1, end], stopped: false })
   })
 
   it('shows a character when it is whole, and what is left of one at the end', () => {
     const answer = new Answer(decoder(), [end], [])
     expect([5, 6, 5].map((id) => answer.push(id))).toEqual(['', 'é', ''])
-    expect(answer.finish()).toBe('\ufffd')
+    expect(answer.finish(true)).toBe('\ufffd')
     expect(answer.text).toBe('é\ufffd')
   })
 
   it('takes nothing after a stop string', () => {
     const answer = new Answer(decoder(), [end], [' END'])
     expect([0, 3, 1].map((id) => answer.push(id))).toEqual(['zero', '', ''])
-    expect(answer.finish()).toBe('')
+    expect(answer.finish(true)).toBe('')
     expect(answer).toMatchObject({ text: 'zero', tokenIds: [0, 3], stopped: true })
   })
 
   it('gives back at the end what only began a stop string', () => {
     const answer = new Answer(decoder(), [end], [' END'])
     expect([0, 4, end].map((id) => answer.push(id))).toEqual(['zero', '', ''])
-    expect(answer.finish()).toBe(' EN')
+    expect(answer.finish(true)).toBe(' EN')
     expect(answer).toMatchObject({ text: 'zero EN', stopped: false })
   })
 })

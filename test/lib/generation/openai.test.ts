@@ -111,7 +111,7 @@ describe('an OpenAI body', () => {
   })
 
   it.each([
-    [{ tools: [{ type: 'function', function: { name: 'f' } }] }, 'tools'],
+    [{ tools: [{ type: 'function', function: { name: 'a b' } }] }, 'tools[0].function.name'],
     [{ response_format: { type: 'json_object' } }, 'response_format'],
     [{ stream: true }, 'stream'],
     [{ store: true }, 'store'],

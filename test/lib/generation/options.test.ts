@@ -71,8 +71,8 @@ describe('parseRequest', () => {
   })
 
   it.each([
-    ['tools', []],
-    ['toolChoice', 'auto'],
+    ['service_tier', 'auto'],
+    ['prediction', {}],
     ['response_format', { type: 'json_object' }],
     ['responseFormat', { type: 'text' }],
     ['num_beams', 4],
