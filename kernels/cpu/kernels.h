@@ -159,6 +159,10 @@ std::span<const KernelTable* const> compiled_kernels();
 
 // ---- kernels that every instruction set shares: they move data ----
 
+/// panel [count][32] = k [first_k, first_k + count) of 32 rows, each row-major in `rows_format` and
+/// without alignment, converted to `format`, rounding to nearest even. A null row becomes zeros.
+void pack_panel(void* panel, Format format, const void* const* rows, Format rows_format,
+                int64_t first_k, int64_t count);
 /// Writes rows [first_row, first_row + num_rows) of a matrix [N, K] into its panels. `rows`
 /// [num_rows, K] row-major in `rows_format` is converted to `format`, rounding to nearest even.
 void pack_weight(void* panels, Format format, int64_t in_features, int64_t first_row,

@@ -227,32 +227,4 @@ TEST(the_residual_may_be_the_output) {
   }
 }
 
-TEST(packing_keeps_every_number_and_converts_between_formats) {
-  const int64_t n = 35;
-  const int64_t k = 19;
-  for (const Format from : kFormats) {
-    const std::vector<char> rows = as_format(random_floats(n * k, 9), from);
-    const std::vector<float> values = as_floats(rows, from);
-    for (const Format to : kFormats) {
-      std::vector<char> panels(static_cast<size_t>(64 * k) * kernels::format_size(to));
-      // In two parts, the second beginning at a panel, then a single row again.
-      const size_t row_bytes = static_cast<size_t>(k) * kernels::format_size(from);
-      kernels::pack_weight(panels.data(), to, k, 0, 16, rows.data(), from);
-      kernels::pack_weight(panels.data(), to, k, 16, n - 16, rows.data() + 16 * row_bytes, from);
-      kernels::pack_weight(panels.data(), to, k, 5, 1, rows.data() + 5 * row_bytes, from);
-      const std::vector<float> expected = as_floats(as_format(values, to), to);
-      std::vector<float> row(static_cast<size_t>(k));
-      for (int64_t i = 0; i < n; ++i) {
-        kernels::unpack_weight_row(row.data(), panels.data(), to, k, i);
-        CHECK(std::memcmp(row.data(), &expected[static_cast<size_t>(i * k)],
-                          row.size() * sizeof(float)) == 0);
-      }
-      for (int64_t i = n; i < 64; ++i) {
-        kernels::unpack_weight_row(row.data(), panels.data(), to, k, i);
-        for (const float value : row) CHECK_EQ(value, 0.0f);
-      }
-    }
-  }
-}
-
 }  // namespace qvl::test
