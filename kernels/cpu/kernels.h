@@ -167,6 +167,8 @@ void pack_panel(void* panel, Format format, const void* const* rows, Format rows
 /// [num_rows, K] row-major in `rows_format` is converted to `format`, rounding to nearest even.
 void pack_weight(void* panels, Format format, int64_t in_features, int64_t first_row,
                  int64_t num_rows, const void* rows, Format rows_format);
+/// out [count] = the numbers, which need no alignment, widened.
+void widen(float* out, const void* numbers, Format format, int64_t count);
 /// out [K] = row `row` of the matrix, widened.
 void unpack_weight_row(float* out, const void* panels, Format format, int64_t in_features,
                        int64_t row);

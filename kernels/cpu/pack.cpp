@@ -40,7 +40,8 @@ void transpose_rows(void* panel, Format format, const void* const* rows, int64_t
   }
 }
 
-// to [count] = numbers [first, first + count) of a row, which need not be aligned.
+// to [count] = numbers [first, first + count) of a row, which need not be aligned; at most
+// kConvertedK where the formats differ.
 void convert_row(void* to, Format to_format, const void* row, Format row_format, int64_t first,
                  int64_t count) {
   const auto size = static_cast<int64_t>(format_size(row_format));
@@ -102,6 +103,13 @@ void pack_weight(void* panels, Format format, int64_t in_features, int64_t first
       convert_row(to, format, row_at(i), rows_format, k, 1);
     }
     ++i;
+  }
+}
+
+void widen(float* out, const void* numbers, Format format, int64_t count) {
+  for (int64_t i = 0; i < count; i += kConvertedK) {
+    const int64_t length = count - i < kConvertedK ? count - i : kConvertedK;
+    convert_row(out + i, Format::kF32, numbers, format, i, length);
   }
 }
 

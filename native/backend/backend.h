@@ -101,6 +101,8 @@ class Backend {
   /// Throws Error(ERR_OUT_OF_MEMORY) when the memory is not to be had. Contents are undefined.
   virtual std::unique_ptr<Buffer> allocate(size_t bytes) = 0;
   virtual void upload(void* device, const void* host, size_t bytes) = 0;
+  /// device [count] F32 = the numbers of `dtype` at `host`, which need no alignment, widened.
+  virtual void upload_f32(void* device, const void* host, DType dtype, int64_t count) = 0;
   virtual void download(void* host, const void* device, size_t bytes) = 0;
 
   // ---- weights ----
@@ -110,7 +112,7 @@ class Backend {
   /// for disjoint row ranges that begin at multiples of kWeightRowAlignment.
   virtual void write_weight(Weight& weight, int64_t first_row, int64_t num_rows, const void* rows,
                             DType dtype) = 0;
-  static constexpr int64_t kWeightRowAlignment = 16;
+  static constexpr int64_t kWeightRowAlignment = 32;
 
   /// Runs task(0) ... task(num_tasks - 1) on the backend's host threads and returns when all are
   /// done. The first exception of a task is rethrown here.

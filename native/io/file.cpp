@@ -76,6 +76,9 @@ uint64_t read_some(int descriptor, uint64_t offset, uint64_t size, char* out,
   return count;
 }
 
+// Windows reads ahead by itself, as it sees how a file is read.
+void advise_read(int, uint64_t, uint64_t) {}
+
 #else
 
 int open_file(const std::string& path, uint64_t& size) {
@@ -104,6 +107,20 @@ uint64_t read_some(int descriptor, uint64_t offset, uint64_t size, char* out,
   } while (count < 0 && errno == EINTR);
   if (count < 0) fail_read(path, errno_text(errno));
   return static_cast<uint64_t>(count);
+}
+
+void advise_read(int descriptor, uint64_t offset, uint64_t size) {
+#if defined(__APPLE__)
+  radvisory advice = {};
+  advice.ra_offset = static_cast<off_t>(offset);
+  advice.ra_count = static_cast<int>(std::min<uint64_t>(size, kMaxBytesPerRead));
+  ::fcntl(descriptor, F_RDADVISE, &advice);
+#elif defined(POSIX_FADV_WILLNEED)
+  ::posix_fadvise(descriptor, static_cast<off_t>(offset), static_cast<off_t>(size),
+                  POSIX_FADV_WILLNEED);
+#else
+  static_cast<void>(descriptor), static_cast<void>(offset), static_cast<void>(size);
+#endif
 }
 
 #endif
@@ -137,6 +154,10 @@ uint64_t InputFile::read_at(uint64_t offset, uint64_t size, void* out) const {
     done += got;
   }
   return done;
+}
+
+void InputFile::prefetch(uint64_t offset, uint64_t size) const {
+  advise_read(descriptor_, offset, size);
 }
 
 }  // namespace qvl

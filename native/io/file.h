@@ -21,6 +21,8 @@ class InputFile {
   /// Reads up to `size` bytes at `offset`; returns how many there were before the end of the file.
   /// Throws Error(ERR_CHECKPOINT_READ). Thread-safe.
   uint64_t read_at(uint64_t offset, uint64_t size, void* out) const;
+  /// Tells the system that these bytes will be read soon; it may fetch them meanwhile.
+  void prefetch(uint64_t offset, uint64_t size) const;
 
  private:
   std::string path_;

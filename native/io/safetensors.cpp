@@ -379,4 +379,8 @@ void Checkpoint::read(const TensorEntry& tensor, uint64_t offset, uint64_t size,
   }
 }
 
+void Checkpoint::prefetch(const TensorEntry& tensor, uint64_t offset, uint64_t size) const {
+  inputs_.at(static_cast<size_t>(tensor.file)).prefetch(tensor.begin + offset, size);
+}
+
 }  // namespace qvl

@@ -49,6 +49,8 @@ class Checkpoint {
   /// Reads bytes [offset, offset + size) of the tensor's data into `out`. Thread-safe (pread).
   /// Throws Error(ERR_CHECKPOINT_TRUNCATED / ERR_CHECKPOINT_READ).
   void read(const TensorEntry& tensor, uint64_t offset, uint64_t size, void* out) const;
+  /// Tells the system that these bytes will be read soon. Only advice; thread-safe.
+  void prefetch(const TensorEntry& tensor, uint64_t offset, uint64_t size) const;
 
  private:
   Checkpoint() = default;

@@ -2,14 +2,20 @@
 
 #include <algorithm>
 #include <mutex>
+#include <utility>
 
 #include "common/error.h"
 
 namespace qvl {
 namespace {
 
-/// What one thread stages at a time.
-constexpr uint64_t kStagingBytes = uint64_t{4} << 20;
+/// What one thread reads at a time: it should still be in the second-level cache when it is packed.
+constexpr uint64_t kStagingBytes = uint64_t{512} << 10;
+/// What one thread reads in a row. Threads that write closer together would both fault, and both
+/// clear, the same huge page.
+constexpr uint64_t kGroupBytes = uint64_t{4} << 20;
+/// How far in front of its reader the system is asked to fetch a file that is not in memory.
+constexpr size_t kGroupsAhead = 8;
 
 constexpr std::string_view kVisual = "visual.";
 constexpr std::string_view kModel = "model.";
@@ -115,11 +121,15 @@ void WeightLoader::add_jobs(Weight& weight, const std::vector<const TensorEntry*
     for (int64_t done = 0; done < tensor->shape[0];) {
       // Where no panel is shared with the job before, another thread may take over. Jobs end at
       // panels' borders, except at the end of a tensor.
-      if (row % kAlignment == 0) groups_.emplace_back();
+      const bool may_begin = row % kAlignment == 0;
+      if (row == 0 || (may_begin && groups_.back().size_bytes >= kGroupBytes)) {
+        groups_.emplace_back();
+      }
       const int64_t border = (row + step) / kAlignment * kAlignment;
       const int64_t count = std::min(border - row, tensor->shape[0] - done);
-      groups_.back().push_back({&weight, tensor, dtype, done, row, count, row_bytes});
-      matrix_bytes_ += groups_.back().back().size_bytes();
+      Group& group = groups_.back();
+      group.jobs.push_back({&weight, tensor, dtype, done, row, count, row_bytes});
+      group.size_bytes += group.jobs.back().size_bytes();
       done += count;
       row += count;
     }
@@ -141,38 +151,80 @@ std::unique_ptr<Buffer> WeightLoader::vector(const std::vector<TensorPart>& part
     std::vector<unsigned char> bytes(static_cast<size_t>(count) * dtype_size(dtype));
     checkpoint_.read(*tensor, 0, bytes.size(), bytes.data());
     vector_bytes_ += bytes.size();
-    // The backend widens: a matrix of one row, looked up like an embedding.
-    const std::unique_ptr<Weight> row = backend_.create_weight({1, count, dtype, 1});
-    backend_.write_weight(*row, 0, 1, bytes.data(), dtype);
-    const int32_t first_row = 0;
-    backend_.embed({values, 1, count, count}, *row, {&first_row, 1});
+    backend_.upload_f32(values, bytes.data(), dtype, count);
     values += count;
   }
   return buffer;
 }
 
-void WeightLoader::run_group(const std::vector<Job>& group) const {
-  uint64_t largest = 0;
-  for (const Job& job : group) largest = std::max(largest, job.size_bytes());
-  const auto staging = std::make_unique_for_overwrite<unsigned char[]>(largest);
-  for (const Job& job : group) {
-    checkpoint_.read(*job.tensor, static_cast<uint64_t>(job.first_source_row) * job.row_bytes,
-                     job.size_bytes(), staging.get());
-    backend_.write_weight(*job.weight, job.first_row, job.num_rows, staging.get(), job.dtype);
+/// Buffers that jobs are read into, one for each thread that reads.
+class WeightLoader::Staging {
+ public:
+  explicit Staging(uint64_t size_bytes) : size_bytes_(size_bytes) {}
+
+  using Bytes = std::unique_ptr<unsigned char[]>;
+
+  Bytes take() {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!free_.empty()) {
+        Bytes bytes = std::move(free_.back());
+        free_.pop_back();
+        return bytes;
+      }
+    }
+    return std::make_unique_for_overwrite<unsigned char[]>(size_bytes_);
   }
+
+  void give_back(Bytes bytes) {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(std::move(bytes));
+  }
+
+ private:
+  const uint64_t size_bytes_;
+  std::mutex mutex_;
+  std::vector<Bytes> free_;
+};
+
+void WeightLoader::run_group(const Group& group, Staging& staging,
+                             const CancellationFlag* cancellation) const {
+  Staging::Bytes bytes = staging.take();
+  for (const Job& job : group.jobs) {
+    if (cancellation != nullptr && cancellation->cancelled()) throw Cancelled{};
+    checkpoint_.read(*job.tensor, job.offset(), job.size_bytes(), bytes.get());
+    backend_.write_weight(*job.weight, job.first_row, job.num_rows, bytes.get(), job.dtype);
+  }
+  staging.give_back(std::move(bytes));
 }
 
 void WeightLoader::run(const std::function<void(const LoadProgress&)>& progress,
                        const CancellationFlag* cancellation) {
+  // In the order of the files, which is how the system reads ahead.
+  std::sort(groups_.begin(), groups_.end(), [](const Group& a, const Group& b) {
+    const auto place = [](const Job& job) {
+      return std::pair(job.tensor->file, job.tensor->begin + job.offset());
+    };
+    return place(a.jobs.front()) < place(b.jobs.front());
+  });
+  uint64_t largest = 0;
+  LoadProgress state{vector_bytes_, vector_bytes_};
+  for (const Group& group : groups_) {
+    state.total_bytes += group.size_bytes;
+    for (const Job& job : group.jobs) largest = std::max(largest, job.size_bytes());
+  }
+  Staging staging(largest);
   std::mutex mutex;
-  LoadProgress state{vector_bytes_, vector_bytes_ + matrix_bytes_};
   if (progress) progress(state);
   backend_.parallel(static_cast<int64_t>(groups_.size()), [&](int64_t index) {
-    if (cancellation != nullptr && cancellation->cancelled()) throw Cancelled{};
-    const std::vector<Job>& group = groups_[static_cast<size_t>(index)];
-    run_group(group);
-    std::lock_guard lock(mutex);
-    for (const Job& job : group) state.loaded_bytes += job.size_bytes();
+    const auto at = static_cast<size_t>(index);
+    if (at + kGroupsAhead < groups_.size()) {
+      const Job& ahead = groups_[at + kGroupsAhead].jobs.front();
+      checkpoint_.prefetch(*ahead.tensor, ahead.offset(), groups_[at + kGroupsAhead].size_bytes);
+    }
+    run_group(groups_[at], staging, cancellation);
+    const std::lock_guard lock(mutex);
+    state.loaded_bytes += groups_[at].size_bytes;
     if (progress) progress(state);
   });
   groups_.clear();

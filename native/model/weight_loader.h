@@ -43,7 +43,7 @@ class WeightLoader {
            const CancellationFlag* cancellation);
 
  private:
-  /// Rows of one tensor that go to consecutive rows of a weight.
+  /// Rows of one tensor that go to consecutive rows of a weight, read at once.
   struct Job {
     Weight* weight;
     const TensorEntry* tensor;
@@ -53,22 +53,27 @@ class WeightLoader {
     int64_t num_rows;
     uint64_t row_bytes;
 
+    uint64_t offset() const { return static_cast<uint64_t>(first_source_row) * row_bytes; }
     uint64_t size_bytes() const { return static_cast<uint64_t>(num_rows) * row_bytes; }
   };
+  /// What one thread reads without a break, in order: jobs may share a panel with the one before.
+  struct Group {
+    std::vector<Job> jobs;
+    uint64_t size_bytes = 0;
+  };
+  class Staging;
 
   const TensorEntry& find(const TensorPart& part) const;
   std::string file_of(const TensorEntry& tensor) const;
   DType dtype_of(const TensorEntry& tensor) const;
   void add_jobs(Weight& weight, const std::vector<const TensorEntry*>& tensors);
-  void run_group(const std::vector<Job>& group) const;
+  void run_group(const Group& group, Staging& staging, const CancellationFlag* cancellation) const;
 
   const Checkpoint& checkpoint_;
   Backend& backend_;
   const ModelOptions& options_;
-  /// Jobs of a group write into shared panels and so run on one thread, in order.
-  std::vector<std::vector<Job>> groups_;
+  std::vector<Group> groups_;
   uint64_t vector_bytes_ = 0;
-  uint64_t matrix_bytes_ = 0;
 };
 
 }  // namespace qvl

@@ -106,6 +106,10 @@ void CpuBackend::upload(void* device, const void* host, size_t bytes) {
   if (bytes != 0) std::memcpy(device, host, bytes);
 }
 
+void CpuBackend::upload_f32(void* device, const void* host, DType dtype, int64_t count) {
+  kernels::widen(static_cast<float*>(device), host, to_format(dtype), count);
+}
+
 void CpuBackend::download(void* host, const void* device, size_t bytes) {
   if (bytes != 0) std::memcpy(host, device, bytes);
 }
@@ -116,6 +120,7 @@ std::unique_ptr<Weight> CpuBackend::create_weight(const WeightSpec& spec) {
 
 void CpuBackend::write_weight(Weight& weight, int64_t first_row, int64_t num_rows, const void* rows,
                               DType dtype) {
+  static_assert(kWeightRowAlignment % kernels::kPanelWidth == 0);
   const WeightSpec& spec = weight.spec();
   require(first_row >= 0 && num_rows >= 0 && num_rows <= spec.out_features - first_row,
           "write_weight outside the weight");

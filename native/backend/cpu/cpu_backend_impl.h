@@ -70,6 +70,7 @@ class CpuBackend final : public Backend {
 
   std::unique_ptr<Buffer> allocate(size_t bytes) override;
   void upload(void* device, const void* host, size_t bytes) override;
+  void upload_f32(void* device, const void* host, DType dtype, int64_t count) override;
   void download(void* host, const void* device, size_t bytes) override;
   std::unique_ptr<Weight> create_weight(const WeightSpec& spec) override;
   void write_weight(Weight& weight, int64_t first_row, int64_t num_rows, const void* rows,

@@ -13,12 +13,15 @@
 #if defined(__linux__) || defined(__APPLE__)
 #define QVL_HAS_MMAP 1
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace qvl {
 namespace {
 
 constexpr size_t kAlignment = 64;
+// Of x86-64, and of arm64 with base pages of 4 KiB.
+constexpr size_t kHugePageBytes = size_t{2} << 20;
 // Smaller requests are not worth the look at the system's free memory.
 constexpr size_t kCheckedBytes = size_t{16} << 20;
 
@@ -37,6 +40,39 @@ constexpr size_t kCheckedBytes = size_t{16} << 20;
                   "smaller model.",
               std::move(details));
 }
+
+#ifdef QVL_HAS_MMAP
+
+void* map_pages(size_t bytes, int extra_flags) {
+  return mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | extra_flags, -1,
+              0);
+}
+
+// Pages from a border of huge pages on: older kernels place a map anywhere, and its first and last
+// part then have small pages only. MAP_FAILED when there is no memory.
+void* map_huge_pages(size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  if (bytes >= kHugePageBytes && bytes <= std::numeric_limits<size_t>::max() - kHugePageBytes) {
+    const size_t reserved = bytes + kHugePageBytes;
+    void* const begin = map_pages(reserved, 0);
+    if (begin == MAP_FAILED) return MAP_FAILED;
+    const auto address = reinterpret_cast<uintptr_t>(begin);
+    const size_t before = (kHugePageBytes - address % kHugePageBytes) % kHugePageBytes;
+    char* const data = static_cast<char*>(begin) + before;
+    if (before != 0) munmap(begin, before);
+    // Rounded up to whole pages, or the rest of the last one would be given back as well.
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t used = (bytes + page - 1) / page * page;
+    if (before + used < reserved) munmap(data + used, reserved - before - used);
+    // 4 KiB pages cost a fifth to a third of the bandwidth of a virtual machine. Only advice.
+    madvise(data, bytes, MADV_HUGEPAGE);
+    return data;
+  }
+#endif
+  return map_pages(bytes, 0);
+}
+
+#endif
 
 // Linux promises memory that it does not have and kills the process later; so ask first.
 void check_available(size_t bytes, const char* purpose) {
@@ -62,16 +98,12 @@ PageMemory::PageMemory(size_t bytes, PageUse use, const char* purpose) {
   if (bytes == 0) return;
   if (use == PageUse::kHuge) check_available(bytes, purpose);
 #ifdef QVL_HAS_MMAP
-  int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  int lazy_flags = 0;
 #ifdef MAP_NORESERVE
-  if (use == PageUse::kLazy) flags |= MAP_NORESERVE;
+  lazy_flags = MAP_NORESERVE;
 #endif
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  void* data = use == PageUse::kHuge ? map_huge_pages(bytes) : map_pages(bytes, lazy_flags);
   if (data == MAP_FAILED) throw_out_of_memory(bytes, purpose, 0);
-#ifdef MADV_HUGEPAGE
-  // 4 KiB pages cost a fifth to a third of the bandwidth of a virtual machine. Only advice.
-  if (use == PageUse::kHuge) madvise(data, bytes, MADV_HUGEPAGE);
-#endif
 #else
   void* data = ::operator new(bytes, std::align_val_t(kAlignment), std::nothrow);
   if (data == nullptr) throw_out_of_memory(bytes, purpose, 0);

@@ -11,7 +11,7 @@ size_t checked_bytes(int64_t a, int64_t b);
 
 /// How the pages of a PageMemory come into being.
 enum class PageUse : uint8_t {
-  kHuge,  // used in full soon: huge pages where the system has them
+  kHuge,  // used in full soon: on huge pages where the system has them, aligned to their size
   kLazy,  // a pool that is used bit by bit: small pages, committed when first touched
 };
 

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "check.h"
 
@@ -15,6 +16,21 @@ TEST(memory_is_zeroed_aligned_and_usable_to_its_end) {
       CHECK_EQ(reinterpret_cast<uintptr_t>(data) % 64, 0u);
       CHECK_EQ(memory.size_bytes(), bytes);
       CHECK_EQ(data[0] + data[bytes - 1], 0);
+      std::memset(data, 1, bytes);
+    }
+  }
+}
+
+TEST(memory_for_huge_pages_begins_at_one) {
+  for (const size_t bytes : {size_t{2} << 20, (size_t{2} << 20) + 1, size_t{5} << 20}) {
+    // Several at once, so that chance does not align them all.
+    std::vector<PageMemory> maps;
+    for (int i = 0; i < 4; ++i) maps.emplace_back(bytes, PageUse::kHuge, "a test");
+    for (const PageMemory& memory : maps) {
+      auto* data = static_cast<char*>(memory.data());
+#ifdef __linux__
+      CHECK_EQ(reinterpret_cast<uintptr_t>(data) % (size_t{2} << 20), 0u);
+#endif
       std::memset(data, 1, bytes);
     }
   }
