@@ -15,7 +15,7 @@ constexpr uint64_t kStagingBytes = uint64_t{512} << 10;
 /// clear, the same huge page.
 constexpr uint64_t kGroupBytes = uint64_t{4} << 20;
 /// How far in front of its reader the system is asked to fetch a file that is not in memory.
-constexpr size_t kGroupsAhead = 8;
+constexpr size_t kGroupsAhead = 32;
 
 constexpr std::string_view kVisual = "visual.";
 constexpr std::string_view kModel = "model.";
