@@ -1,7 +1,5 @@
-# Every bench/native/*.cpp is a program of its own.
+# bench/native is one program, which bench/main.ts runs.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/bench/native/*.cpp)
-foreach(source ${sources})
-  get_filename_component(name ${source} NAME_WE)
-  add_executable(${name} ${source})
-  target_link_libraries(${name} PRIVATE qvl_io qvl_backend)
-endforeach()
+add_executable(bench_kernels ${sources})
+target_include_directories(bench_kernels PRIVATE ${CMAKE_SOURCE_DIR}/bench/native)
+target_link_libraries(bench_kernels PRIVATE qvl_io qvl_backend)

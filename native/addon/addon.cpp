@@ -7,6 +7,7 @@
 #include "addon/cpu_info.h"
 #include "addon/errors.h"
 #include "addon/image_wrap.h"
+#include "addon/limits.h"
 #include "addon/model_loading.h"
 #include "addon/model_wrap.h"
 
@@ -20,7 +21,9 @@ Addon::Addon(Napi::Env env, Napi::Object exports) {
                         InstanceMethod<&Addon::prepare_image>("prepareImage"),
                         InstanceMethod<&Addon::extract_patches>("extractPatches"),
                         InstanceMethod<&Addon::compute_positions>("computePositions"),
-                        InstanceMethod<&Addon::cpu_info>("cpuInfo")});
+                        InstanceMethod<&Addon::cpu_info>("cpuInfo"),
+                        InstanceMethod<&Addon::limit_names>("limitNames"),
+                        InstanceMethod<&Addon::measure_limit>("measureLimit")});
 }
 
 Napi::Value Addon::load_model(const Napi::CallbackInfo& info) {
@@ -66,6 +69,14 @@ Napi::Value Addon::compute_positions(const Napi::CallbackInfo& info) {
 
 Napi::Value Addon::cpu_info(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value { return addon::cpu_info(info.Env()); });
+}
+
+Napi::Value Addon::limit_names(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value { return addon::limit_names(info.Env()); });
+}
+
+Napi::Value Addon::measure_limit(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return addon::measure_limit(info); });
 }
 
 }  // namespace qvl::addon

@@ -42,6 +42,8 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value extract_patches(const Napi::CallbackInfo& info);
   Napi::Value compute_positions(const Napi::CallbackInfo& info);
   Napi::Value cpu_info(const Napi::CallbackInfo& info);
+  Napi::Value limit_names(const Napi::CallbackInfo& info);
+  Napi::Value measure_limit(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Reaper> reaper_ = std::make_shared<Reaper>();
 };
