@@ -1,65 +1,64 @@
 /**
- * `npm run bench`: the machine's limits, each kernel against them, then a whole model of 2B size.
+ * `npm run bench`: `qwen2-vl bench` with the kernels alone beside it, from bench/native.
  *
- *     npm run bench -- [--model <folder>] [--json] [--skip-kernels]
- *
- * Without --model a checkpoint with random weights is made in build/bench (4.4 GB, half a minute).
- * Every figure stands beside the limit that was measured in the same run.
+ *     npm run bench -- [--model <folder>] [--preset 2b|7b] [--quick] [--filter <text>] [--json] [--svg <file>]
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
-import { benchModel } from './model.js'
-import { printRows, toRow, type KernelLine, type KernelReport, type Machine } from './report.js'
+import type { BenchOptions, KernelFigures } from '../lib/bench/bench.js'
+import type { Machine, Measurement, Work } from '../lib/bench/report.js'
+import { benchCommand } from '../lib/cli/bench.js'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 
-const { values: options } = parseArgs({
-  options: {
-    model: { type: 'string' },
-    json: { type: 'boolean', default: false },
-    'skip-kernels': { type: 'boolean', default: false },
-  },
-})
+/** A line of bench_kernels: the machine, a kernel or a limit. */
+type Line =
+  Machine | ({ kernel: string; seconds: number[] } & Work) | { limit: string; rates: number[] }
 
-const kernels = benchKernels(options['skip-kernels'])
-const folder = options.model ?? randomCheckpoint()
-const rows = [...kernels.rows, ...(await benchModel(folder, kernels))]
-if (options.json) {
-  console.log(JSON.stringify({ ...kernels, rows }, null, 2))
-} else {
-  printRows(kernels, rows)
-}
+await benchCommand(benchKernels).parseAsync()
 
-/** Builds and runs bench/native/kernels.cpp. */
-function benchKernels(limitsOnly: boolean): KernelReport {
+/** Builds and runs bench/native. */
+function benchKernels(options: BenchOptions): Promise<KernelFigures> {
   const build = join(root, 'build', 'bench')
   const cmake = (...args: string[]) =>
     execFileSync('cmake', args, { stdio: ['ignore', 'ignore', 'inherit'] })
   cmake('-S', root, '-B', build, '-DQVL_ADDON=OFF', '-DQVL_BENCH=ON')
-  cmake('--build', build, '--target', 'kernels', '--parallel', String(availableParallelism()))
-  const args = limitsOnly ? ['--json', '--filter', 'none'] : ['--json']
-  const output = execFileSync(join(build, 'kernels'), args, {
+  cmake('--build', build, '--target', 'bench_kernels', '--parallel', String(availableParallelism()))
+  const args = [
+    ...['--filter', options.filter, '--isa', process.env['QWEN2_VL_CPU'] ?? ''],
+    ...(options.threads === undefined ? [] : ['--threads', String(options.threads)]),
+    ...(options.quick ? ['--quick'] : []),
+  ]
+  const output = execFileSync(join(build, 'bench_kernels'), args, {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
-  const [machine, ...kernels] = output.toString('utf8').trim().split('\n')
+  const lines = output.toString('utf8').trim().split('\n')
+  return Promise.resolve(toFigures(lines.map((line) => JSON.parse(line) as Line)))
+}
+
+function toFigures(lines: readonly Line[]): KernelFigures {
   return {
-    ...(JSON.parse(machine!) as Machine),
-    rows: kernels.map((line) => toRow(JSON.parse(line) as KernelLine)),
+    ...lines.find((line) => 'processor' in line)!,
+    limits: lines
+      .filter((line) => 'limit' in line)
+      .map(({ limit, rates }) => ({ name: limit, rates })),
+    measurements: lines.filter((line) => 'kernel' in line).map(toMeasurement),
   }
 }
 
-function randomCheckpoint(): string {
-  const folder = join(root, 'build', 'bench', 'qwen2-vl-2b-random')
-  if (!existsSync(join(folder, 'model.safetensors.index.json'))) {
-    const script = join(root, 'bench', 'random-checkpoint.ts')
-    const tsx = join(root, 'node_modules', 'tsx', 'dist', 'cli.mjs')
-    execFileSync(process.execPath, [tsx, script, '--preset', '2b', '--out', folder], {
-      stdio: 'inherit',
-    })
+/** In GB/s what mostly moves data, in GFLOP/s what mostly computes. */
+function toMeasurement({
+  kernel,
+  seconds,
+  ...work
+}: { kernel: string; seconds: number[] } & Work): Measurement {
+  const movesData = work.operations < 8 * work.bytes
+  return {
+    ...{ section: 'kernels', name: kernel, seconds, work },
+    ...(movesData
+      ? { unit: 'GB/s', amount: work.bytes }
+      : { unit: 'GFLOP/s', amount: work.operations }),
   }
-  return folder
 }

@@ -1,7 +1,7 @@
 /** `qwen2-vl ask <image...> "question"`: one request, streamed to a terminal. */
 import { writeFile } from 'node:fs/promises'
 import { extname } from 'node:path'
-import { Command, InvalidArgumentError as InvalidOptionError } from 'commander'
+import { Command } from 'commander'
 import pc from 'picocolors'
 import type { ChatMessage, ContentPart } from '../chat/messages.js'
 import type { VideoPart } from '../chat/video-part.js'
@@ -10,6 +10,7 @@ import { annotate } from '../grounding/annotate.js'
 import { loadModel, type LoadProgress } from '../load-model.js'
 import type { GenerateRequest } from '../generation/options.js'
 import type { GenerateResult } from '../generation/result.js'
+import { integer, number } from './numbers.js'
 
 interface AskOptions {
   model: string
@@ -214,16 +215,4 @@ function summary({ usage, timings, images, videos }: GenerateResult): string {
 function printProgress({ phase, loadedBytes, totalBytes }: LoadProgress): void {
   const percent = totalBytes > 0 ? Math.floor((100 * loadedBytes) / totalBytes) : 0
   process.stderr.write(`\r\x1b[K${pc.dim(`${phase} ${percent} %`)}`)
-}
-
-function integer(text: string): number {
-  if (!/^\d+$/.test(text)) throw new InvalidOptionError('It must be a whole number.')
-  return Number(text)
-}
-
-function number(text: string): number {
-  const value = Number(text)
-  if (text.trim() === '' || !Number.isFinite(value))
-    throw new InvalidOptionError('It must be a number.')
-  return value
 }

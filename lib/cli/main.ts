@@ -6,6 +6,7 @@ import { Command } from 'commander'
 import { Qwen2VLError } from '../errors.js'
 import { packageRoot } from '../package-root.js'
 import { askCommand } from './ask.js'
+import { benchCommand } from './bench.js'
 import { inspectCommand } from './inspect.js'
 
 const packageJson = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
@@ -25,6 +26,7 @@ const program = new Command('qwen2-vl')
   .showHelpAfterError()
   .addCommand(askCommand())
   .addCommand(inspectCommand())
+  .addCommand(benchCommand())
 
 try {
   await program.parseAsync()

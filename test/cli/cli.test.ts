@@ -222,3 +222,43 @@ it('shows its help and version', async () => {
   expect((await qwen2vl(['--help'])).stdout).toMatch(/ask .*image/)
   expect((await qwen2vl(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
 })
+
+describe('qwen2-vl bench', () => {
+  it('measures the model beside the limits of the machine', async () => {
+    const run = await qwen2vl(['bench', '--model', 'tiny', '--quick', '--json'])
+    expect(run).toMatchObject({ stderr: '', code: 0 })
+    const report = JSON.parse(run.stdout) as {
+      limits: { name: string; best: number; median: number }[]
+      rows: { section: string; name: string; best: number; median: number; fraction?: number }[]
+    }
+    const figures = [...report.limits, ...report.rows].flatMap(({ best, median }) => [best, median])
+    for (const figure of figures) expect(figure).toBeGreaterThan(0)
+    for (const { name, fraction } of report.rows) {
+      if (!name.startsWith('event-loop')) expect(fraction, name).toBeGreaterThan(0)
+    }
+    expect(report.limits.map(({ name }) => name)).toContain('read')
+    expect(report.rows.map(({ name }) => name)).toEqual([
+      'load',
+      'load to the first token',
+      'peak memory, text and a picture of 1024×768',
+      'image preparation 448×448, JPEG decoder alone',
+      'image preparation 448×448, JPEG to patches',
+      'vision encode 448×448',
+      'prefill 128',
+      'prefill 512',
+      'decode, 1 sequence',
+      'decode, 8 sequences',
+      'event-loop delay, 99th percentile, idle',
+      'event-loop delay, 99th percentile, prefill 512',
+    ])
+  })
+
+  it('prints a table of the rows that were asked for', async () => {
+    const args = ['--model', 'tiny', '--quick', '--filter', 'prefill 128', '--threads', '1']
+    const { stdout, code } = await qwen2vl(['bench', ...args])
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/ kernels, 1 thread; qwen2-vl/)
+    expect(stdout).toMatch(/^prefill 128 .* tokens\/s {2}\d+ % of fp32/m)
+    expect(stdout).not.toMatch(/^(prefill 512|decode|peak memory)/m)
+  })
+})

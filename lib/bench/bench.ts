@@ -1,0 +1,72 @@
+/** The benchmark: a model, and kernels where the caller can run them, beside the machine's limits. */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { resolveModelFolder } from '../load-model.js'
+import { nativeBinding } from '../native.js'
+import { packageRoot } from '../package-root.js'
+import { LimitSampler } from './limits.js'
+import { fullPlan, measureModel, quickPlan, type ModelFigures } from './model-rows.js'
+import { toRow, type Machine, type Measurement, type Report } from './report.js'
+import { quick, Stopwatch, thorough } from './stopwatch.js'
+
+/** What to measure, and how thoroughly. */
+export interface BenchOptions {
+  /** A checkpoint folder, or `tiny`. */
+  model: string
+  /** Only rows whose name has this. */
+  filter: string
+  quick: boolean
+  /** Default: the physical cores of this process. */
+  threads: number | undefined
+}
+
+/** Kernels that were measured by another program, and the limits beside them. */
+export interface KernelFigures extends Machine {
+  measurements: Measurement[]
+  limits: { name: string; rates: number[] }[]
+}
+
+/** Measures the kernels alone; only a clone of the repository can. */
+export type KernelBench = (options: BenchOptions) => Promise<KernelFigures>
+
+/** Runs everything and compares it with the limits of the whole run. */
+export async function runBench(options: BenchOptions, benchKernels?: KernelBench): Promise<Report> {
+  const effort = options.quick ? quick : thorough
+  const limits = new LimitSampler(options.threads ?? 0, effort.limitSeconds)
+  const kernels = await benchKernels?.(options)
+  for (const { name, rates } of kernels?.limits ?? []) limits.add(name, rates)
+  // Not before the model: its peak of memory would be that of the bandwidth's measurement.
+  const model = await measureModel(
+    resolveModelFolder(options.model),
+    options.threads === undefined ? {} : { threads: options.threads },
+    { ...(options.quick ? quickPlan : fullPlan), filter: options.filter },
+    new Stopwatch(limits, effort),
+  )
+  await limits.sample()
+  const all = limits.limits()
+  const machine = machineOf(model)
+  const measurements = [...(kernels?.measurements ?? []), ...model.measurements]
+  return {
+    package: await packageVersion(),
+    node: process.version,
+    ...machine,
+    model: modelOf(model),
+    limits: all,
+    rows: measurements.map((measured) => toRow(measured, all, machine.instructionSet)),
+  }
+}
+
+function machineOf({ info }: ModelFigures): Machine {
+  const { instructionSet, threads } = info.device
+  return { processor: nativeBinding().cpuInfo().name, instructionSet, threads }
+}
+
+function modelOf({ info }: ModelFigures): Report['model'] {
+  const { folder, parameters, weightBytes, dtype } = info
+  return { folder, parameters, weightBytes, dtype }
+}
+
+async function packageVersion(): Promise<string> {
+  const json = await readFile(join(packageRoot, 'package.json'), 'utf8')
+  return (JSON.parse(json) as { version: string }).version
+}

@@ -1,0 +1,51 @@
+/** Repeats runs in turn with the machine's limits, as often as time allows. */
+import type { LimitSampler } from './limits.js'
+
+/** How thorough a benchmark is. */
+export interface Effort {
+  /** Runs of a row at most. */
+  runs: number
+  /** A row is not repeated once it has used this many seconds. */
+  rowSeconds: number
+  /** Time of each limit at a time. */
+  limitSeconds: number
+}
+
+export const thorough: Effort = { runs: 5, rowSeconds: 12, limitSeconds: 0.1 }
+export const quick: Effort = { runs: 1, rowSeconds: 0, limitSeconds: 0.02 }
+
+/** What runs take, each after another look at the limits. */
+export class Stopwatch {
+  readonly #limits: LimitSampler
+  readonly #effort: Effort
+
+  constructor(limits: LimitSampler, effort: Effort) {
+    this.#limits = limits
+    this.#effort = effort
+  }
+
+  /**
+   * Seconds of each run.
+   *
+   * @param run gives its own time in seconds, as it may prepare things before.
+   */
+  async time(run: () => Promise<number>): Promise<number[]> {
+    const seconds: number[] = []
+    const begin = performance.now()
+    do {
+      await this.#limits.sample()
+      seconds.push(await run())
+    } while (
+      seconds.length < this.#effort.runs &&
+      performance.now() - begin < this.#effort.rowSeconds * 1000
+    )
+    return seconds
+  }
+}
+
+/** Seconds that the work takes. */
+export async function secondsOf(work: () => Promise<unknown>): Promise<number> {
+  const begin = performance.now()
+  await work()
+  return (performance.now() - begin) / 1000
+}

@@ -1,0 +1,60 @@
+/** A benchmark's report as text for people. */
+import type { Limit, Report, Row } from './report.js'
+
+const titles = { kernels: 'Kernels alone', model: 'The model' } as const
+
+/** The report as a table: best and median of the runs, and the fraction of the limit. */
+export function formatTable(report: Report): string {
+  const { processor, instructionSet, threads, model } = report
+  const lines = [
+    `${processor}, ${instructionSet} kernels, ${threads} thread${threads === 1 ? '' : 's'}; ` +
+      `qwen2-vl ${report.package}, Node.js ${report.node}`,
+    `${model.folder}: ${(model.parameters / 1e6).toFixed(0)} M parameters in ` +
+      `${(model.weightBytes / 1e9).toFixed(2)} GB (${model.dtype})`,
+    ...section('The machine', report.limits.map(limitCells)),
+  ]
+  for (const name of ['kernels', 'model'] as const) {
+    const rows = report.rows.filter((row) => row.section === name)
+    if (rows.length > 0) lines.push(...section(titles[name], rows.map(rowCells)))
+  }
+  return lines.join('\n') + '\n'
+}
+
+/** Name, best, median, unit, share. */
+type Cells = [name: string, best: string, median: string, unit: string, share: string]
+
+function section(title: string, rows: readonly Cells[]): string[] {
+  const all: Cells[] = [[title, 'best', 'median', '', ''], ...rows]
+  const width = (column: 0 | 1 | 2 | 3) => Math.max(...all.map((cells) => cells[column].length))
+  const [name, best, median, unit] = [width(0), width(1), width(2), width(3)]
+  return [
+    '',
+    ...all.map((cells) =>
+      [
+        cells[0].padEnd(name),
+        cells[1].padStart(best),
+        cells[2].padStart(median),
+        cells[3].padEnd(unit),
+        cells[4],
+      ]
+        .join('  ')
+        .trimEnd(),
+    ),
+  ]
+}
+
+function limitCells({ name, best, median }: Limit): Cells {
+  const unit = name === 'read' ? 'GB/s' : name.startsWith('fp32') ? 'GFLOP/s' : 'Gop/s'
+  return [name, digits(best / 1e9), digits(median / 1e9), unit, '']
+}
+
+function rowCells({ name, best, median, unit, fraction, limit }: Row): Cells {
+  const share = fraction === undefined ? '' : `${(100 * fraction).toFixed(0)} % of ${limit}`
+  return [name, digits(best), digits(median), unit, share]
+}
+
+/** Three significant digits, without exponents. */
+function digits(value: number): string {
+  if (value >= 100 || value === 0) return value.toFixed(0)
+  return value.toFixed(Math.min(Math.max(2 - Math.floor(Math.log10(value)), 0), 5))
+}

@@ -1,0 +1,87 @@
+import { describe, expect, it } from 'vitest'
+import { arithmeticLimit, median, toLimit, toRow, type Limit } from '../../../lib/bench/report.js'
+
+const limit = (name: string, best: number): Limit => ({ name, best, median: best, runs: 1 })
+const limits = [
+  limit('read', 50e9),
+  limit('fp32 sse2', 100e9),
+  limit('fp32 avx2', 250e9),
+  limit('fp32 avx512', 500e9),
+  limit('int8 avx2', 500e9),
+  limit('int8 avx512-vnni', 2000e9),
+]
+
+describe('toLimit()', () => {
+  it('keeps the best and the median of what was measured', () => {
+    expect(toLimit('read', [3, 1, 2, 10])).toEqual({ name: 'read', best: 10, median: 2.5, runs: 4 })
+  })
+})
+
+describe('arithmeticLimit()', () => {
+  it.each([
+    ['fp32', 'avx2', 'fp32 avx2'],
+    ['fp32', 'avx512', 'fp32 avx512'],
+    ['fp32', 'avx512-vnni', 'fp32 avx512'],
+    ['int8', 'avx2', 'int8 avx2'],
+    ['int8', 'avx512', 'int8 avx512-vnni'],
+    ['fp32', 'scalar', 'fp32 sse2'],
+  ] as const)('bounds %s of %s kernels by %s', (arithmetic, instructionSet, expected) => {
+    expect(arithmeticLimit(arithmetic, limits, instructionSet)?.name).toBe(expected)
+  })
+})
+
+describe('toRow()', () => {
+  it('compares a product of one row with the bandwidth', () => {
+    const work = { bytes: 50e6, operations: 50e6, arithmetic: 'fp32' as const }
+    const seconds = [0.004, 0.002, 0.0025]
+    expect(
+      toRow(
+        { section: 'kernels', name: 'GEMV', seconds, unit: 'GB/s', amount: work.bytes, work },
+        limits,
+        'avx512',
+      ),
+    ).toEqual({
+      ...{ section: 'kernels', name: 'GEMV', unit: 'GB/s', best: 25, median: 20, runs: 3 },
+      ...{ limit: 'read', fraction: 0.5, work },
+    })
+  })
+
+  it('compares a product of many rows with the arithmetic of the kernels’ instruction set', () => {
+    const work = { bytes: 50e6, operations: 25e9, arithmetic: 'fp32' as const }
+    const seconds = [0.2]
+    const measurement = { section: 'kernels', name: 'GEMM', seconds, unit: 'GFLOP/s' } as const
+    const row = (set: string) =>
+      toRow({ ...measurement, amount: work.operations, work }, limits, set)
+    expect(row('avx2')).toMatchObject({ best: 125, limit: 'fp32 avx2', fraction: 0.5 })
+    expect(row('avx512')).toMatchObject({ best: 125, limit: 'fp32 avx512', fraction: 0.25 })
+  })
+
+  it('gives times as they are', () => {
+    const measurement = { section: 'model' as const, name: 'image', seconds: [0.5, 0.25] }
+    expect(toRow({ ...measurement, unit: 'ms' }, limits, 'avx2')).toEqual({
+      ...{ section: 'model', name: 'image', unit: 'ms', best: 250, median: 375, runs: 2 },
+    })
+    expect(toRow({ ...measurement, unit: 's' }, limits, 'avx2').best).toBe(0.25)
+  })
+
+  it('gives a figure that no time belongs to', () => {
+    expect(
+      toRow(
+        { section: 'model', name: 'memory', value: 5, unit: 'GB', fraction: 0.9, limit: 'weights' },
+        limits,
+        'avx2',
+      ),
+    ).toEqual({
+      ...{ section: 'model', name: 'memory', unit: 'GB', best: 5, median: 5, runs: 1 },
+      ...{ fraction: 0.9, limit: 'weights' },
+    })
+  })
+})
+
+describe('median()', () => {
+  it('is the middle one, or the mean of the middle two', () => {
+    expect(median([3, 1, 2])).toBe(2)
+    expect(median([4, 1, 2, 3])).toBe(2.5)
+    expect(median([])).toBeNaN()
+  })
+})

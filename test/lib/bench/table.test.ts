@@ -1,0 +1,36 @@
+import { expect, it } from 'vitest'
+import { formatTable } from '../../../lib/bench/table.js'
+import { kernelRow, reportOf } from './report-of.js'
+
+it('puts every figure beside its unit and its share of the limit', () => {
+  const report = reportOf([
+    kernelRow('GEMV 1×8', 1),
+    { section: 'model', name: 'load', unit: 's', best: 0.0514, median: 1.5, runs: 2 },
+    {
+      ...{ section: 'model', name: 'peak memory', unit: 'GB', best: 4.9, median: 4.9, runs: 1 },
+      ...{ fraction: 0.902, limit: 'weights' },
+    },
+  ])
+  expect(formatTable(report)).toBe(
+    `Abacus <9>, avx2 kernels, 2 threads; qwen2-vl 1.2.3, Node.js v20.9.0
+/models/a: 2200 M parameters in 4.42 GB (bf16)
+
+The machine  best  median
+read         50.0    48.0  GB/s
+fp32 avx2     250     250  GFLOP/s
+fp32 avx512   500     500  GFLOP/s
+int8 avx2     510     500  Gop/s
+
+Kernels alone  best  median
+GEMV 1×8       25.0    25.0  GFLOP/s  50 % of read
+
+The model      best  median
+load         0.0514    1.50  s
+peak memory    4.90    4.90  GB  90 % of weights
+`,
+  )
+})
+
+it('leaves out what was not measured', () => {
+  expect(formatTable(reportOf([]))).not.toMatch(/Kernels|The model/)
+})
