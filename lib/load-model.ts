@@ -11,6 +11,7 @@ import {
   ModelNotFoundError,
 } from './errors.js'
 import { Abort } from './generation/abort.js'
+import { MAX_DRAFT_TOKENS } from './generation/options.js'
 import { parseOptions } from './generation/parse-options.js'
 import { planMemory, type MemoryPlan } from './memory-plan.js'
 import { createModel, type Model } from './model.js'
@@ -33,6 +34,9 @@ export interface LoadProgress {
   loadedBytes: number
   totalBytes: number
 }
+
+/** TODO */
+const DEFAULT_PROMPT_LOOKUP_TOKENS = 7
 
 const pixelArea = z
   .int()
@@ -81,6 +85,11 @@ const optionsSchema = z.strictObject({
    * recently used ones go. Default: 256 MiB. 0 = keep none but those of model.prepareImage().
    */
   imageCacheBytes: z.int().min(0).optional(),
+  /**
+   * Speculative prompt lookup of requests that do not name it themselves: the longest draft that one step
+   * verifies. Answers are the same. Default: DEFAULTNUM. 0 = off.
+   */
+  promptLookupTokens: z.int().min(0).max(MAX_DRAFT_TOKENS).optional(),
   /** Threads that compute. Default: the physical cores this process may use. */
   threads: z.int().min(1).max(1024).optional(),
   /** Smallest area of an image in pixels, in place of the checkpoint's; an image's own wins. */
@@ -272,6 +281,7 @@ async function load(folder: string, options: CheckedOptions, abort: Abort): Prom
       media,
       dtype: dtype ?? checkpoint.config.dtype ?? 'auto',
       deviceReason: deviceReason(options),
+      promptLookupTokens: options.promptLookupTokens ?? DEFAULT_PROMPT_LOOKUP_TOKENS,
     })
   } catch (error) {
     // Whatever failed, no load goes on behind the caller's back and no weights stay.

@@ -145,6 +145,8 @@ export interface ModelParts {
   /** What the weights are kept as. */
   dtype: string
   deviceReason: string
+  /** The longest draft of speculative prompt lookup, where a request does not say. */
+  promptLookupTokens: number
 }
 
 /** The model that runs in this process. */
@@ -160,7 +162,8 @@ class LocalModel implements Model {
   readonly #running = new Set<Abort>()
   #disposal: Promise<void> | undefined
 
-  constructor({ native, checkpoint, tokenizer, plan, media, dtype, deviceReason }: ModelParts) {
+  constructor(parts: ModelParts) {
+    const { native, checkpoint, tokenizer, plan, media, dtype, deviceReason } = parts
     this.tokenizer = tokenizer
     this.info = {
       folder: checkpoint.folder,
@@ -188,6 +191,7 @@ class LocalModel implements Model {
       media,
       mediaPlaces: new MediaPlaces(),
       contextSize: plan.contextSize,
+      promptLookupTokens: parts.promptLookupTokens,
       stopIds: Int32Array.from(generation.eosTokenIds ?? config.eosTokenIds),
     }
     this.processor = new Processor(this.#context, (work) => this.#run(work))

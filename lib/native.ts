@@ -99,6 +99,8 @@ export interface NativeGenerationRequest {
   priority: number
   /** Whether the prefix cache and the image cache may serve it and keep what is its. */
   useCache: boolean
+  /** The longest draft that a step verifies; 0 = none. */
+  maxDraftTokens: number
   /** Whether `logSumExp` is wanted. */
   logProbabilities: boolean
   topLogits: number
@@ -109,6 +111,9 @@ export interface NativeStats {
   /** Of the prompt, taken from the prefix cache. */
   cachedTokens: number
   completionTokens: number
+  /** Guessed tokens that were verified, and those of them that came true. */
+  draftTokens: number
+  acceptedDraftTokens: number
   queueMs: number
   visionMs: number
   prefillMs: number
@@ -152,6 +157,10 @@ export interface NativeMetrics {
   promptTokens: number
   /** Of `promptTokens`, those that were not computed again. */
   cachedPromptTokens: number
+  /** Guessed tokens of answers that were verified, and those of them that came true. */
+  draftTokens: number
+  acceptedDraftTokens: number
+  /** Forward passes. */
   steps: number
   preemptions: number
   /** Images and videos that did not have to be encoded, and those that had to. */

@@ -35,6 +35,8 @@ export interface ChoiceContext {
   priority: number
   /** Whether blocks and visual tokens that are known may be taken, and new ones be kept. */
   useCache: boolean
+  /** The longest draft of speculative prompt lookup. */
+  maxDraftTokens: number
   abort: Abort
   /** An abort ends the answer with what is there, rather than with its reason. */
   keepPart: boolean
@@ -93,7 +95,7 @@ export function runChoice(context: ChoiceContext, index: number): Promise<Finish
 }
 
 function toNativeRequest(
-  { prompt, options, stopIds, priority, useCache }: ChoiceContext,
+  { prompt, options, stopIds, priority, useCache, maxDraftTokens }: ChoiceContext,
   index: number,
 ): NativeGenerationRequest {
   const { logitBias, maxTokens, logprobs, topLogprobs } = options
@@ -109,6 +111,7 @@ function toNativeRequest(
     maxTokens,
     priority,
     useCache,
+    maxDraftTokens,
     logProbabilities: logprobs,
     topLogits: topLogprobs,
   }

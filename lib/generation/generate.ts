@@ -19,6 +19,8 @@ export interface GenerationContext extends PromptContext {
   pace: Pace
   /** The most tokens of prompt and answer together. */
   contextSize: number
+  /** The longest draft of speculative prompt lookup, where the request does not say. */
+  promptLookupTokens: number
   /** Ids that end an answer. */
   stopIds: Int32Array
 }
@@ -59,11 +61,13 @@ export async function runGeneration(
     // Where nothing is left, the engine says so with all the figures.
     const contextLeft = Math.max(contextSize - prompt.tokenIds.length, 1)
     const options = { ...merged, maxTokens: Math.min(merged.maxTokens, contextLeft) }
-    const usage: Usage = { ...prompt.counts, cachedTokens: 0, completionTokens: 0 }
+    const usage: Usage = { ...noTokens, ...prompt.counts }
     emit({ type: 'start', usage, images: prompt.images })
     const { cache: useCache = true, priority = 0 } = given
     const { toolUse } = prompt
-    const choices = { prompt, options, toolUse, priority, useCache, abort, keepPart, emit }
+    const maxDraftTokens = given.promptLookupTokens ?? context.promptLookupTokens
+    const run = { priority, useCache, maxDraftTokens, abort, keepPart, emit }
+    const choices = { prompt, options, toolUse, ...run }
     const finished = await runChoices(context, choices)
     const [first] = finished
     if (first !== undefined && finished.length === 1) {
@@ -130,8 +134,16 @@ function toResult(
   const completionTokens = choices.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0)
   const all = finished.map(({ stats }) => stats)
   const { cachedTokens, reusedItems } = all[0] ?? noStats
+  const sum = (key: 'draftTokens' | 'acceptedDraftTokens') =>
+    all.reduce((total, stats) => total + stats[key], 0)
   return complete(choices, identity, context.stopIds, {
-    usage: { ...prompt.counts, cachedTokens, completionTokens },
+    usage: {
+      ...prompt.counts,
+      cachedTokens,
+      completionTokens,
+      draftTokens: sum('draftTokens'),
+      acceptedDraftTokens: sum('acceptedDraftTokens'),
+    },
     timings: toTimings(all, preprocessMs, completionTokens),
     images: toImageResults(prompt, reusedItems),
     videos: prompt.videos,
@@ -149,6 +161,8 @@ const noStats: NativeStats = {
   promptTokens: 0,
   cachedTokens: 0,
   completionTokens: 0,
+  draftTokens: 0,
+  acceptedDraftTokens: 0,
   queueMs: 0,
   visionMs: 0,
   prefillMs: 0,
@@ -163,6 +177,8 @@ const noTokens: Usage = {
   videoTokens: 0,
   cachedTokens: 0,
   completionTokens: 0,
+  draftTokens: 0,
+  acceptedDraftTokens: 0,
 }
 
 /** Of a request that was aborted before its prompt was known. */

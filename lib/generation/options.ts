@@ -24,6 +24,8 @@ export type SamplingDefaults = Partial<
 
 /** Longest time that a timer of Node waits. */
 const MAX_TIMEOUT_MS = 2 ** 31 - 1
+/** The longest draft of speculative prompt lookup. */
+export const MAX_DRAFT_TOKENS = 64
 /** Far beyond use; sums of scores stay finite in float32. */
 const MAX_BIAS = 1e9
 
@@ -104,6 +106,12 @@ const requestSchema = z.strictObject({
    * request that has begun is not set back for one that waits. The answer is the same. Default: 0.
    */
   priority: z.int().min(-1000).max(1000).optional(),
+  /**
+   * Speculative prompt lookup: where the last tokens stood before, in the prompt or in the answer so far, up
+   * to this many tokens that followed there are verified together in one step. The answer is the same. 0 =
+   * off. Default: the model's.
+   */
+  promptLookupTokens: z.int().min(0).max(MAX_DRAFT_TOKENS).optional(),
   /** Aborts the request: it rejects with `signal.reason` and stops computing within one step. */
   signal: z.instanceof(AbortSignal).optional(),
   /** Ends the request with a TimeoutError after this many milliseconds, waiting included. */
@@ -153,6 +161,7 @@ const aliases = {
   stream_options: 'streamOptions',
   tool_choice: 'toolChoice',
   parallel_tool_calls: 'parallelToolCalls',
+  prompt_lookup_num_tokens: 'promptLookupTokens',
   timeout_ms: 'timeoutMs',
   add_vision_id: 'addVisionId',
   add_generation_prompt: 'addGenerationPrompt',

@@ -41,6 +41,10 @@ export interface Usage {
   cachedTokens: number
   /** Tokens of the answer, the one that ended it included; of all answers with `n`. */
   completionTokens: number
+  /** Tokens that prompt lookup guessed and the model verified; of all answers with `n`. */
+  draftTokens: number
+  /** Of `draftTokens`, those that came true: each saved a step. */
+  acceptedDraftTokens: number
 }
 
 /** Where the time went, in milliseconds. With `n`, of all answers together. */

@@ -245,6 +245,7 @@ GenerationRequest read_generation_request(const ObjectReader& reader) {
   request.max_tokens = reader.integer("maxTokens", 1, kMaxInt32);
   request.priority = static_cast<int32_t>(reader.integer("priority", -kMaxInt32, kMaxInt32));
   request.use_cache = reader.boolean("useCache");
+  request.max_draft_tokens = reader.integer("maxDraftTokens", 0, kMaxDraftTokens);
   request.log_probabilities = reader.boolean("logProbabilities");
   request.top_logits = static_cast<int>(reader.integer("topLogits", 0, 1024));
   return request;
@@ -273,6 +274,8 @@ Napi::Object to_js(Napi::Env env, const EngineMetrics& metrics) {
   set("generatedTokens", metrics.generated_tokens);
   set("promptTokens", metrics.prompt_tokens);
   set("cachedPromptTokens", metrics.cached_prompt_tokens);
+  set("draftTokens", metrics.draft_tokens);
+  set("acceptedDraftTokens", metrics.accepted_draft_tokens);
   set("steps", metrics.steps);
   set("preemptions", metrics.preemptions);
   set("imageCacheHits", metrics.image_cache.hits);
@@ -290,6 +293,8 @@ Napi::Object to_js(Napi::Env env, const GenerationStats& stats) {
   set("promptTokens", static_cast<double>(stats.prompt_tokens));
   set("cachedTokens", static_cast<double>(stats.cached_tokens));
   set("completionTokens", static_cast<double>(stats.completion_tokens));
+  set("draftTokens", static_cast<double>(stats.draft_tokens));
+  set("acceptedDraftTokens", static_cast<double>(stats.accepted_draft_tokens));
   set("queueMs", stats.queue_ms);
   set("visionMs", stats.vision_ms);
   set("prefillMs", stats.prefill_ms);

@@ -110,6 +110,7 @@ export function textRequest(
     maxTokens: max_new_tokens,
     priority: 0,
     useCache: false,
+    maxDraftTokens: 0,
     logProbabilities: false,
     topLogits: 0,
     ...changes,

@@ -366,7 +366,13 @@ describe('stream', () => {
     const result = await stream.result
     expect(events[0]).toEqual({
       type: 'start',
-      usage: { ...countsOf(sampleOf('ocr-hello')), cachedTokens: 0, completionTokens: 0 },
+      usage: {
+        ...countsOf(sampleOf('ocr-hello')),
+        cachedTokens: 0,
+        completionTokens: 0,
+        draftTokens: 0,
+        acceptedDraftTokens: 0,
+      },
       images: [{ width: 196, height: 84, resizedWidth: 196, resizedHeight: 84, tokens: 21 }],
     })
     const pieces = events.filter(

@@ -4,6 +4,7 @@ import { Pace } from '../../../lib/generation/pace.js'
 
 const stats = (queueMs: number, firstTokenMs: number, decodeMs: number) => ({
   ...{ promptTokens: 1, cachedTokens: 0, completionTokens: 1, visionMs: 0, prefillMs: 0 },
+  ...{ draftTokens: 0, acceptedDraftTokens: 0 },
   ...{ queueMs, firstTokenMs, decodeMs, reusedItems: [] },
 })
 const full = new QueueFullError('full', { details: { queued: 9, limit: 9 } })

@@ -9,6 +9,8 @@ const usage = {
   imageTokens: 0,
   videoTokens: 0,
   cachedTokens: 0,
+  draftTokens: 0,
+  acceptedDraftTokens: 0,
   completionTokens: 0,
 }
 const start: GenerationEvent = { type: 'start', usage, images: [] }
