@@ -35,7 +35,10 @@ export interface LoadProgress {
   totalBytes: number
 }
 
-/** TODO */
+/**
+ * With the token before them eight rows of a step, which cost little more than one: what takes the time is
+ * to read the weights.
+ */
 const DEFAULT_PROMPT_LOOKUP_TOKENS = 7
 
 const pixelArea = z
@@ -87,7 +90,7 @@ const optionsSchema = z.strictObject({
   imageCacheBytes: z.int().min(0).optional(),
   /**
    * Speculative prompt lookup of requests that do not name it themselves: the longest draft that one step
-   * verifies. Answers are the same. Default: DEFAULTNUM. 0 = off.
+   * verifies. Answers are the same. Default: 7. 0 = off.
    */
   promptLookupTokens: z.int().min(0).max(MAX_DRAFT_TOKENS).optional(),
   /** Threads that compute. Default: the physical cores this process may use. */

@@ -23,6 +23,7 @@ void check_options(const EngineOptions& options) {
   check("maxQueue", options.max_queue, 0);
   check("maxContext", options.max_context, 2);
   check("prefillChunk", options.prefill_chunk, 1);
+  check("maxDraftRows", options.max_draft_rows, 0);
   if (options.image_cache_bytes < 0) {
     throw Error("ERR_INVALID_ARGUMENT",
                 "imageCacheBytes is " + std::to_string(options.image_cache_bytes) +

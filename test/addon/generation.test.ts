@@ -112,6 +112,8 @@ describe('generate', () => {
     ['no tokens to generate', { maxTokens: 0 }],
     ['a fraction of a token', { maxTokens: 1.5 }],
     ['a priority that is no whole number', { priority: 0.5 }],
+    ['a draft that is too long', { maxDraftTokens: 65 }],
+    ['a draft of a negative length', { maxDraftTokens: -1 }],
     ['a seed that is no bigint', { sampling: { ...greedy, seed: 1 } }],
     ['a negative seed', { sampling: { ...greedy, seed: -1n } }],
     ['a seed beyond 64 bits', { sampling: { ...greedy, seed: 2n ** 64n } }],

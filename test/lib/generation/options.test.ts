@@ -132,6 +132,8 @@ describe('parseRequest', () => {
     [{ priority: 1001 }, 'priority', 'must be at most 1000, not 1001'],
     [{ priority: -1001 }, 'priority', 'must be at least -1000, not -1001'],
     [{ priority: 0.5 }, 'priority', 'must be'],
+    [{ promptLookupTokens: -1 }, 'promptLookupTokens', 'must be at least 0, not -1'],
+    [{ promptLookupTokens: 65 }, 'promptLookupTokens', 'must be at most 64, not 65'],
     [{ timeoutMs: 0 }, 'timeoutMs', 'must be at least 1, not 0'],
     [{ timeoutMs: 2 ** 31 }, 'timeoutMs', 'must be at most'],
     [{ onAbort: 'stop' }, 'onAbort', "must be one of 'throw', 'return', not 'stop'"],

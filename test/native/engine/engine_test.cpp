@@ -357,6 +357,7 @@ TEST(impossible_engine_options_are_refused) {
         +[](EngineOptions& o) { o.max_context = 1; },
         +[](EngineOptions& o) { o.max_context = int64_t{1} << 40; },
         +[](EngineOptions& o) { o.prefill_chunk = 0; },
+        +[](EngineOptions& o) { o.max_draft_rows = -1; },
         +[](EngineOptions& o) { o.image_cache_bytes = -1; }}) {
     EngineOptions options;
     change(options);
