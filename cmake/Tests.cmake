@@ -14,6 +14,6 @@ function(qvl_tests layer)
   endforeach()
 endfunction()
 
-foreach(layer kernels io backend model engine)
+foreach(layer kernels io backend model constraint engine)
   qvl_tests(${layer})
 endforeach()

@@ -14,9 +14,10 @@ const nativeLayers = {
   backend: ['common'],
   'backend/cpu': ['common', 'backend', 'kernels'],
   model: ['common', 'io', 'backend'],
-  engine: ['common', 'io', 'backend', 'model'],
+  constraint: ['common'],
+  engine: ['common', 'io', 'backend', 'model', 'constraint'],
   // The addon creates the backend and the model and hands them to the engine.
-  addon: ['common', 'io', 'backend', 'backend/cpu', 'model', 'engine'],
+  addon: ['common', 'io', 'backend', 'backend/cpu', 'model', 'constraint', 'engine'],
   kernels: [],
 }
 

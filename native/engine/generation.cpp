@@ -43,6 +43,13 @@ void check_options(const GenerationRequest& request, int64_t vocab_size) {
                                  "; it must be between 0 (off) and " +
                                  std::to_string(kMaxDraftTokens));
   }
+  if (request.grammar == nullptr) return;
+  const size_t grammar_vocab_size = request.grammar->vocabulary().size();
+  if (grammar_vocab_size != static_cast<size_t>(vocab_size)) {
+    refuse("grammar", "the grammar was made for a vocabulary of " +
+                          std::to_string(grammar_vocab_size) + " tokens; the model's has " +
+                          std::to_string(vocab_size) + ": make it for this model");
+  }
 }
 
 void check_item(const VisionItem& item, size_t index) {
@@ -121,6 +128,7 @@ Generation::Generation(GenerationRequest submitted, std::shared_ptr<GenerationLi
   if (listener == nullptr) refuse("listener", "a request needs a listener");
   check_options(request, config.vocab_size);
   check_ids(request, config.vocab_size);
+  if (request.grammar != nullptr) constraint.emplace(request.grammar, request.stop_ids);
   tokens = std::move(request.prompt);
   num_prompt = num_tokens = static_cast<int64_t>(tokens.size());
   const int64_t num_vision = std::count_if(tokens.begin(), tokens.end(), [&](int32_t token) {

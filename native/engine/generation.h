@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "constraint/constraint.h"
 #include "engine/drafter.h"
 #include "engine/embedding_cache.h"
 #include "engine/request.h"
@@ -69,6 +70,8 @@ struct Generation : Sequence {
   std::span<const int32_t> draft;  // num_draft guesses behind `tokens`
   int64_t num_prompt = 0;
   int64_t max_answer = 0;  // max_tokens, or what the context leaves
+
+  std::optional<Constraint> constraint;  // of the answer, where the request has a grammar
 
   std::vector<VisionRun> vision_runs;  // in prompt order
   std::unique_ptr<VisionEncoding> encoding;

@@ -2,9 +2,11 @@
 
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <utility>
 #include <vector>
 
+#include "constraint/grammar_matcher.h"
 #include "io/image.h"
 
 namespace qvl {
@@ -15,9 +17,9 @@ struct LogitBias {
   float bias = 0.0f;
 };
 
-/// Options of the sampler, in the reference's meaning and order (transformers' logits processors):
-/// logit bias, repetition penalty, no-repeat n-gram, frequency and presence penalty, temperature,
-/// top-k, top-p, min-p, one draw.
+/// Options of the sampler, in the reference's meaning and order (transformers' logits processors),
+/// behind the grammar's mask: logit bias, repetition penalty, no-repeat n-gram, frequency and
+/// presence penalty, temperature, top-k, top-p, min-p, one draw.
 struct SamplingOptions {
   float temperature = 0.0f;  // 0 = greedy: argmax after the penalties, lowest id on ties
   int64_t top_k = 0;         // 0 = off
@@ -53,6 +55,9 @@ struct GenerationRequest {
   /// Speculative prompt lookup: the longest draft, guessed from prompt and answer, that one step
   /// verifies; 0 = off. The answer is the same.
   int64_t max_draft_tokens = 0;
+  /// What the answer must look like; null = anything. For this engine's model only; requests of one
+  /// grammar should share it.
+  std::shared_ptr<GrammarMatcher> grammar;
 };
 
 /// kStop: a stop id was emitted. kLength: max_tokens, or prompt and answer reached max_context.
