@@ -89,6 +89,11 @@ export interface NativeSampling {
   seed: bigint
 }
 
+/** A grammar made ready for the model that compiled it; nothing can be read of it. */
+export interface NativeGrammar {
+  readonly nativeGrammar: unique symbol
+}
+
 export interface NativeGenerationRequest {
   prompt: Int32Array
   items: NativeVisionItem[]
@@ -104,6 +109,8 @@ export interface NativeGenerationRequest {
   /** Whether `logSumExp` is wanted. */
   logProbabilities: boolean
   topLogits: number
+  /** What the answer must look like. Requests of one grammar should share it. */
+  grammar?: NativeGrammar | undefined
 }
 
 export interface NativeStats {
@@ -188,6 +195,16 @@ export interface NativeModel {
     request: NativeGenerationRequest,
     onEvent: (event: NativeGenerationEvent) => void,
   ): NativeGeneration
+  /**
+   * What the ids stand for, for grammars: `bytes` in order of id, `lengths` of them each; 0 bytes for
+   * special tokens and ids without a token. Works on a native thread.
+   */
+  setVocabulary(bytes: Uint8Array, lengths: Int32Array): Promise<void>
+  /**
+   * Checks and compiles a grammar, written as lib/constraint/pack.ts does, on a native thread. After
+   * setVocabulary().
+   */
+  compileGrammar(packed: Int32Array): Promise<NativeGrammar>
   metrics(): NativeMetrics
   /** Drops the prefix cache and the image cache, but for pinned items; resolves within one step. */
   clearCache(): Promise<void>

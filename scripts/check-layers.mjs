@@ -32,7 +32,7 @@ const libLayers = {
   checkpoint: [...leaf, 'native', 'tokenizer'],
   processor: [...leaf, 'native', 'checkpoint'],
   grounding: [...leaf, 'native', 'tokenizer', 'processor'],
-  constraint: leaf,
+  constraint: [...leaf, 'native', 'tokenizer'],
   chat: [...leaf, 'tokenizer', 'processor', 'constraint'],
   generation: [
     ...leaf,

@@ -4,6 +4,7 @@ import { GroundingReader } from '../grounding/reader.js'
 import type {
   NativeGenerationEvent,
   NativeGenerationRequest,
+  NativeGrammar,
   NativeModel,
   NativeStats,
 } from '../native.js'
@@ -31,6 +32,8 @@ export interface ChoiceContext {
   prompt: Prompt
   options: EffectiveOptions
   toolUse?: ToolUse | undefined
+  /** What the answer must look like; absent = anything. */
+  grammar?: NativeGrammar | undefined
   /** Higher runs first. */
   priority: number
   /** Whether blocks and visual tokens that are known may be taken, and new ones be kept. */
@@ -95,7 +98,7 @@ export function runChoice(context: ChoiceContext, index: number): Promise<Finish
 }
 
 function toNativeRequest(
-  { prompt, options, stopIds, priority, useCache, maxDraftTokens }: ChoiceContext,
+  { prompt, options, stopIds, priority, useCache, maxDraftTokens, grammar }: ChoiceContext,
   index: number,
 ): NativeGenerationRequest {
   const { logitBias, maxTokens, logprobs, topLogprobs } = options
@@ -114,6 +117,7 @@ function toNativeRequest(
     maxDraftTokens,
     logProbabilities: logprobs,
     topLogits: topLogprobs,
+    grammar,
   }
 }
 

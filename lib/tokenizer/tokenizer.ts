@@ -105,6 +105,23 @@ export class Tokenizer {
     return this.#vocabulary.tokens.bytesOf(id)
   }
 
+  /**
+   * What all ids stand for: their bytes in order of id, and how many each has. Special tokens, and ids
+   * without a token, have none.
+   */
+  textTable(): { bytes: Uint8Array; lengths: Int32Array } {
+    const { tokens, special } = this.#vocabulary
+    const lengths = new Int32Array(tokens.size)
+    const parts: Uint8Array[] = []
+    for (let id = 0; id < tokens.size; id++) {
+      if (special[id] === 1) continue
+      const bytes = tokens.bytesOf(id)
+      lengths[id] = bytes.length
+      parts.push(bytes)
+    }
+    return { bytes: new Uint8Array(Buffer.concat(parts)), lengths }
+  }
+
   /** Whether `skipSpecialTokens` leaves the id out. */
   isSpecial(id: number): boolean {
     return this.#vocabulary.special[id] === 1

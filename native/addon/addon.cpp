@@ -15,6 +15,7 @@ namespace qvl::addon {
 
 Addon::Addon(Napi::Env env, Napi::Object exports) {
   image_constructor = Napi::Persistent(ImageWrap::define(env));
+  grammar_constructor = Napi::Persistent(GrammarWrap::define(env));
   model_constructor = Napi::Persistent(ModelWrap::define(env));
   DefineAddon(exports, {InstanceMethod<&Addon::load_model>("loadModel"),
                         InstanceMethod<&Addon::read_tensor_table>("readTensorTable"),

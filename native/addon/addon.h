@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "addon/grammar_wrap.h"
 #include "addon/model_handle.h"
 
 namespace qvl::addon {
@@ -32,6 +33,8 @@ class Addon : public Napi::Addon<Addon> {
 
   Napi::FunctionReference image_constructor;
   std::shared_ptr<const RgbImage> pending_image;
+  Napi::FunctionReference grammar_constructor;
+  std::shared_ptr<ModelGrammar> pending_grammar;
   Napi::FunctionReference model_constructor;
   std::shared_ptr<ModelHandle> pending_model;
 

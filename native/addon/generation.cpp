@@ -9,6 +9,7 @@
 #include "addon/addon.h"
 #include "addon/convert.h"
 #include "addon/errors.h"
+#include "addon/grammar_wrap.h"
 #include "addon/image_wrap.h"
 
 namespace qvl::addon {
@@ -111,7 +112,7 @@ void finalize(Napi::Env, void*, Generation* generation) {
   owned->reaper->release(std::move(owned->model));
 }
 
-GenerationRequest read_request(Napi::Value value) {
+GenerationRequest read_request(Napi::Value value, const std::shared_ptr<ModelHandle>& model) {
   const ObjectReader reader(value, "request");
   GenerationRequest request = read_generation_request(reader);
   const Napi::Array items = reader.array("items");
@@ -119,6 +120,7 @@ GenerationRequest read_request(Napi::Value value) {
     request.items.push_back(
         read_vision_item(items.Get(i), reader.path("items") + "[" + std::to_string(i) + "]"));
   }
+  request.grammar = GrammarWrap::read(reader.value("grammar"), reader.path("grammar"), model);
   return request;
 }
 
@@ -127,7 +129,7 @@ GenerationRequest read_request(Napi::Value value) {
 Napi::Value start_generation(const Napi::CallbackInfo& info,
                              const std::shared_ptr<ModelHandle>& model) {
   const Napi::Env env = info.Env();
-  GenerationRequest request = read_request(info[0]);
+  GenerationRequest request = read_request(info[0], model);
   if (!info[1].IsFunction()) throw_invalid("onEvent", "a function");
 
   auto owned = std::make_unique<Generation>();

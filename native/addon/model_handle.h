@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "constraint/vocabulary.h"
 #include "engine/engine.h"
 
 namespace qvl::addon {
@@ -19,6 +20,8 @@ namespace qvl::addon {
 struct ModelHandle {
   std::unique_ptr<Engine> engine;
   DeviceInfo device;
+  int64_t vocab_size = 0;
+  std::shared_ptr<const Vocabulary> vocabulary;  // once JavaScript has passed it
   int64_t num_parameters = 0;
   int64_t weight_bytes = 0;  // in memory
 };

@@ -99,6 +99,7 @@ std::shared_ptr<ModelHandle> load(const LoadOptions& options, const Cancellation
   if (cancellation.cancelled()) throw Cancelled{};
   auto handle = std::make_shared<ModelHandle>();
   handle->device = backend->device();
+  handle->vocab_size = options.config.vocab_size;
   measure_weights(*checkpoint, options.model, handle.get());
   handle->engine = std::make_unique<Engine>(std::move(model), options.engine);
   return handle;

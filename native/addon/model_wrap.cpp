@@ -7,6 +7,7 @@
 #include "addon/convert.h"
 #include "addon/errors.h"
 #include "addon/generation.h"
+#include "addon/grammar_wrap.h"
 #include "addon/image_wrap.h"
 
 namespace qvl::addon {
@@ -15,6 +16,8 @@ Napi::Function ModelWrap::define(Napi::Env env) {
   return DefineClass(
       env, "NativeModel",
       {InstanceMethod<&ModelWrap::generate>("generate", napi_default_method),
+       InstanceMethod<&ModelWrap::set_vocabulary>("setVocabulary", napi_default_method),
+       InstanceMethod<&ModelWrap::compile_grammar>("compileGrammar", napi_default_method),
        InstanceMethod<&ModelWrap::metrics>("metrics", napi_default_method),
        InstanceMethod<&ModelWrap::clear_cache>("clearCache", napi_default_method),
        InstanceMethod<&ModelWrap::pin>("pin", napi_default_method),
@@ -43,6 +46,14 @@ ModelWrap::~ModelWrap() { reaper_->release(std::move(model_)); }
 
 Napi::Value ModelWrap::generate(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return start_generation(info, model_); });
+}
+
+Napi::Value ModelWrap::set_vocabulary(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return addon::set_vocabulary(info, model_); });
+}
+
+Napi::Value ModelWrap::compile_grammar(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return addon::compile_grammar(info, model_); });
 }
 
 Napi::Value ModelWrap::metrics(const Napi::CallbackInfo& info) {

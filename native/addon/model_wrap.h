@@ -19,6 +19,8 @@ class ModelWrap : public Napi::ObjectWrap<ModelWrap> {
 
  private:
   Napi::Value generate(const Napi::CallbackInfo& info);
+  Napi::Value set_vocabulary(const Napi::CallbackInfo& info);
+  Napi::Value compile_grammar(const Napi::CallbackInfo& info);
   Napi::Value metrics(const Napi::CallbackInfo& info);
   Napi::Value clear_cache(const Napi::CallbackInfo& info);
   Napi::Value pin(const Napi::CallbackInfo& info);

@@ -23,6 +23,7 @@
 #include "engine/prefix_cache.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
+#include "engine/side_thread.h"
 
 namespace qvl {
 
@@ -72,6 +73,7 @@ class Engine::Impl {
 
   void advance_vision(Generation& generation);
   void run_step(std::span<const StepItem> items);
+  void begin_masks(std::span<const StepItem> items);
   bool forward(std::span<const StepItem> items, std::exception_ptr* error);
   bool should_stop(std::span<const StepItem> items) const;
   void take_results(std::span<const StepItem> items, std::span<const float> logits);
@@ -99,6 +101,7 @@ class Engine::Impl {
   const GenerationLimits limits_;
   Scheduler scheduler_;
   Sampler sampler_;
+  SideThread mask_thread_;             // works out what grammars allow while the model computes
   EngineMetrics counters_;             // the monotonic part
   std::atomic<bool> shutdown_{false};  // written under mutex_
 

@@ -184,12 +184,16 @@ bool Engine::Impl::forward(std::span<const StepItem> items, std::exception_ptr* 
   }
   const Clock::time_point begin = Clock::now();
   std::span<const float> logits;
+  begin_masks(items);
   try {
     logits = model_->forward(sequences, [&] { return should_stop(items); });
+    mask_thread_.wait();
   } catch (const Cancelled&) {
+    mask_thread_.wait();
     if (!should_stop(items)) *error = current_error();
     return false;
   } catch (...) {
+    mask_thread_.wait();
     *error = current_error();
     return false;
   }
@@ -197,6 +201,19 @@ bool Engine::Impl::forward(std::span<const StepItem> items, std::exception_ptr* 
   note_prefill(items, Clock::now() - begin);
   take_results(items, logits);
   return true;
+}
+
+/// What the answers so far allow is known before their logits are: it is worked out meanwhile.
+void Engine::Impl::begin_masks(std::span<const StepItem> items) {
+  std::vector<Constraint*> constraints;
+  for (const StepItem& item : items) {
+    std::optional<Constraint>& constraint = generation_of(item).constraint;
+    if (item.wants_logits && constraint) constraints.push_back(&*constraint);
+  }
+  if (constraints.empty()) return;
+  mask_thread_.start([constraints = std::move(constraints)] {
+    for (Constraint* constraint : constraints) constraint->prepare();
+  });
 }
 
 bool Engine::Impl::should_stop(std::span<const StepItem> items) const {
@@ -249,11 +266,14 @@ bool Engine::Impl::take_token(Generation& generation, std::span<const float> log
   if (generation.cancelled) return false;  // the next take_messages() ends it
   TokenOutput output;
   try {
+    std::span<const uint64_t> mask;
+    if (generation.constraint) mask = generation.constraint->mask();
     output.id = sampler_.sample(logits, generation.tokens, generation.num_prompt,
-                                generation.request.sampling);
+                                generation.request.sampling, mask);
     output.logit = logits[static_cast<size_t>(output.id)];
     if (generation.request.log_probabilities) output.log_sum_exp = log_sum_exp(logits);
     output.top_logits = top_logits(logits, generation.request.top_logits);
+    if (generation.constraint) generation.constraint->accept(output.id);
     generation.append(output.id);
   } catch (...) {
     fail(generation, current_error());
@@ -271,7 +291,8 @@ bool Engine::Impl::take_token(Generation& generation, std::span<const float> log
   generation.stats.decode_ms = milliseconds(now - generation.first_token_at);
 
   notify(generation, [&](GenerationListener& listener) { listener.on_token(output); });
-  const bool is_stop = generation.is_stop(output.id);
+  const bool is_stop = generation.is_stop(output.id) ||
+                       (generation.constraint && generation.constraint->is_complete());
   if (!is_stop && generation.num_answer() < generation.max_answer) return true;
   finish(generation, is_stop ? FinishReason::kStop : FinishReason::kLength);
   return false;

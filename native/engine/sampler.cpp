@@ -113,20 +113,24 @@ Sampler::Sampler(int64_t vocab_size)
     : answer_count_(static_cast<size_t>(vocab_size)), seen_(static_cast<size_t>(vocab_size)) {}
 
 int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> history,
-                        int64_t num_prompt, const SamplingOptions& options) {
+                        int64_t num_prompt, const SamplingOptions& options,
+                        std::span<const uint64_t> mask) {
   if (options.temperature == 0.0f) {
     check_logits(logits);
-    if (!changes_scores(options)) return static_cast<int32_t>(argmax(logits));
-    return static_cast<int32_t>(argmax(penalized(logits, history, num_prompt, options)));
+    if (!changes_scores(options) && mask.empty()) return static_cast<int32_t>(argmax(logits));
+    return static_cast<int32_t>(argmax(penalized(logits, history, num_prompt, options, mask)));
   }
   const uint64_t index = history.size() - static_cast<uint64_t>(num_prompt);
-  return draw(candidates(logits, history, num_prompt, options), uniform_draw(options.seed, index));
+  return draw(candidates(logits, history, num_prompt, options, mask),
+              uniform_draw(options.seed, index));
 }
 
 std::span<const float> Sampler::penalized(std::span<const float> logits,
                                           std::span<const int32_t> history, int64_t num_prompt,
-                                          const SamplingOptions& options) {
+                                          const SamplingOptions& options,
+                                          std::span<const uint64_t> mask) {
   scores_.assign(logits.begin(), logits.end());
+  if (!mask.empty()) apply(mask);
   for (const LogitBias& entry : options.logit_bias) {
     scores_[static_cast<size_t>(entry.id)] += entry.bias;
   }
@@ -134,6 +138,19 @@ std::span<const float> Sampler::penalized(std::span<const float> logits,
   // No penalty changes -infinity, so the bans may come last: behind frequency and presence too.
   if (options.no_repeat_ngram_size > 0) ban_repeated_ngrams(history, options.no_repeat_ngram_size);
   return scores_;
+}
+
+void Sampler::apply(std::span<const uint64_t> mask) {
+  float largest = -kInfinity;
+  for (size_t id = 0; id < scores_.size(); ++id) {
+    const bool is_allowed = (mask[id / 64] >> (id % 64) & 1) != 0;
+    scores_[id] = is_allowed ? scores_[id] : -kInfinity;
+    largest = std::max(largest, scores_[id]);
+  }
+  if (largest > -kInfinity) return;
+  throw Error("ERR_GRAMMAR_DEAD_END",
+              "the model rules out every token that the grammar allows: ask for a form that the "
+              "prompt asks for too");
 }
 
 /// An id is banned where it would complete n tokens that stand in the history already.
@@ -148,10 +165,11 @@ void Sampler::ban_repeated_ngrams(std::span<const int32_t> history, int64_t size
     scores_[static_cast<size_t>(history[next])] = -kInfinity;
   }
   if (std::all_of(scores_.begin(), scores_.end(), [](float x) { return x == -kInfinity; })) {
-    throw Error("ERR_INVALID_ARGUMENT",
-                "noRepeatNgramSize is " + std::to_string(size) +
-                    ", and every token of the vocabulary would repeat one: raise it or set it to 0",
-                {{"path", std::string("noRepeatNgramSize")}});
+    throw Error(
+        "ERR_INVALID_ARGUMENT",
+        "noRepeatNgramSize is " + std::to_string(size) +
+            ", and every token that could come next would repeat one: raise it or set it to 0",
+        {{"path", std::string("noRepeatNgramSize")}});
   }
 }
 
@@ -185,9 +203,10 @@ void Sampler::penalize(std::span<const int32_t> history, int64_t num_prompt,
 
 std::span<const Candidate> Sampler::candidates(std::span<const float> logits,
                                                std::span<const int32_t> history, int64_t num_prompt,
-                                               const SamplingOptions& options) {
+                                               const SamplingOptions& options,
+                                               std::span<const uint64_t> mask) {
   check_logits(logits);
-  penalized(logits, history, num_prompt, options);
+  penalized(logits, history, num_prompt, options, mask);
   const size_t best = argmax(scores_);
   const float largest = scores_[best] / options.temperature;
   candidates_.clear();

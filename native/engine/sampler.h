@@ -1,9 +1,9 @@
 #pragma once
 
 // Chooses the next token from a row of logits. The order is the reference's (transformers' logits
-// processors): logit bias, repetition penalty, no-repeat n-gram, frequency and presence penalty,
-// temperature, top-k, top-p, min-p, one draw. Scores are float32 as in the reference; sums of
-// weights are double, in order of id (top-p: largest first).
+// processors): the mask of allowed ids, logit bias, repetition penalty, no-repeat n-gram, frequency
+// and presence penalty, temperature, top-k, top-p, min-p, one draw. Scores are float32 as in the
+// reference; sums of weights are double, in order of id (top-p: largest first).
 
 #include <cstdint>
 #include <span>
@@ -27,22 +27,28 @@ class Sampler {
 
   /// The next id. `history` is the prompt and, from `num_prompt` on, the answer so far; the draw
   /// depends on options.seed and the length of the answer alone. Throws Error(ERR_NUMERICS) when a
-  /// logit is NaN or +infinity, or all are -infinity (which is otherwise allowed: a masked id), and
-  /// Error(ERR_INVALID_ARGUMENT) when no_repeat_ngram_size leaves no id.
+  /// logit is NaN or +infinity, or all are -infinity (which is otherwise allowed: a masked id),
+  /// Error(ERR_GRAMMAR_DEAD_END) when all allowed ones are, and Error(ERR_INVALID_ARGUMENT) when
+  /// no_repeat_ngram_size leaves no id. `mask`: the allowed ids, bit id % 64 of word id / 64; empty
+  /// = all.
   int32_t sample(std::span<const float> logits, std::span<const int32_t> history,
-                 int64_t num_prompt, const SamplingOptions& options);
+                 int64_t num_prompt, const SamplingOptions& options,
+                 std::span<const uint64_t> mask = {});
 
   /// What sample() draws from when options.temperature > 0, in order of id; valid until the next
   /// call.
   std::span<const Candidate> candidates(std::span<const float> logits,
                                         std::span<const int32_t> history, int64_t num_prompt,
-                                        const SamplingOptions& options);
+                                        const SamplingOptions& options,
+                                        std::span<const uint64_t> mask = {});
 
-  /// The logits after bias, penalties and bans; valid until the next call.
+  /// The logits after mask, bias, penalties and bans; valid until the next call.
   std::span<const float> penalized(std::span<const float> logits, std::span<const int32_t> history,
-                                   int64_t num_prompt, const SamplingOptions& options);
+                                   int64_t num_prompt, const SamplingOptions& options,
+                                   std::span<const uint64_t> mask = {});
 
  private:
+  void apply(std::span<const uint64_t> mask);
   void penalize(std::span<const int32_t> history, int64_t num_prompt,
                 const SamplingOptions& options);
   void ban_repeated_ngrams(std::span<const int32_t> history, int64_t size);

@@ -89,7 +89,7 @@ describe('InvalidArgumentError', () => {
     expect(error).toMatchObject({
       path: 'noRepeatNgramSize',
       message:
-        'noRepeatNgramSize is 1, and every token of the vocabulary would repeat one: raise it or ' +
+        'noRepeatNgramSize is 1, and every token that could come next would repeat one: raise it or ' +
         'set it to 0',
     })
   })

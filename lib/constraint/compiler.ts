@@ -1,0 +1,60 @@
+/** Makes grammars ready for one model, and keeps those that were used last. */
+import { fromNativeError } from '../errors.js'
+import type { NativeGrammar, NativeModel } from '../native.js'
+import type { Tokenizer } from '../tokenizer/tokenizer.js'
+import { type Grammar, packGrammar } from './grammar.js'
+
+/** Each may hold up to about 20 MB of states and masks that it has met. */
+const maxKept = 8
+
+/** One for a model: answers to equal grammars share what was worked out for them. */
+export class GrammarCompiler {
+  readonly #native: NativeModel
+  readonly #tokenizer: Tokenizer
+  #vocabulary: Promise<void> | undefined
+  /** By packed content; the least lately used first. */
+  readonly #compiled = new Map<string, Promise<NativeGrammar>>()
+
+  constructor(native: NativeModel, tokenizer: Tokenizer) {
+    this.#native = native
+    this.#tokenizer = tokenizer
+  }
+
+  /**
+   * Checks and compiles, off the event loop.
+   *
+   * @throws InvalidArgumentError, whose `details.rule` names the rule, for a grammar that is not
+   * well-formed, has left recursion, or matches no text.
+   */
+  compile(grammar: Grammar): Promise<NativeGrammar> {
+    const packed = packGrammar(grammar)
+    const key = Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength).toString('latin1')
+    const compiled = this.#compiled.get(key) ?? this.#compile(packed, key)
+    this.#compiled.delete(key)
+    this.#compiled.set(key, compiled)
+    for (const oldest of this.#compiled.keys()) {
+      if (this.#compiled.size <= maxKept) break
+      this.#compiled.delete(oldest)
+    }
+    return compiled
+  }
+
+  async #compile(packed: Int32Array, key: string): Promise<NativeGrammar> {
+    try {
+      await this.#passVocabulary()
+      return await this.#native.compileGrammar(packed)
+    } catch (error) {
+      this.#compiled.delete(key)
+      throw fromNativeError(error)
+    }
+  }
+
+  /** With the first grammar: most models never see one, and the vocabulary takes some 5 MB. */
+  #passVocabulary(): Promise<void> {
+    this.#vocabulary ??= (async () => {
+      const { bytes, lengths } = this.#tokenizer.textTable()
+      await this.#native.setVocabulary(bytes, lengths)
+    })()
+    return this.#vocabulary
+  }
+}
