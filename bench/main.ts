@@ -7,20 +7,19 @@ import { execFileSync } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { BenchOptions, KernelFigures } from '../lib/bench/bench.js'
-import type { Machine, Measurement, Work } from '../lib/bench/report.js'
+import type { BenchOptions } from '../lib/bench/bench.js'
+import type { Measurement, Timed, Work } from '../lib/bench/report.js'
 import { benchCommand } from '../lib/cli/bench.js'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 
-/** A line of bench_kernels: the machine, a kernel or a limit. */
-type Line =
-  Machine | ({ kernel: string; seconds: number[] } & Work) | { limit: string; rates: number[] }
+/** A kernel's line of bench_kernels. */
+type KernelLine = { kernel: string } & Timed & Work
 
 await benchCommand(benchKernels).parseAsync()
 
 /** Builds and runs bench/native. */
-function benchKernels(options: BenchOptions): Promise<KernelFigures> {
+function benchKernels(options: BenchOptions): Promise<Measurement[]> {
   const build = join(root, 'build', 'bench')
   const cmake = (...args: string[]) =>
     execFileSync('cmake', args, { stdio: ['ignore', 'ignore', 'inherit'] })
@@ -34,29 +33,15 @@ function benchKernels(options: BenchOptions): Promise<KernelFigures> {
   const output = execFileSync(join(build, 'bench_kernels'), args, {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
-  const lines = output.toString('utf8').trim().split('\n')
-  return Promise.resolve(toFigures(lines.map((line) => JSON.parse(line) as Line)))
-}
-
-function toFigures(lines: readonly Line[]): KernelFigures {
-  return {
-    ...lines.find((line) => 'processor' in line)!,
-    limits: lines
-      .filter((line) => 'limit' in line)
-      .map(({ limit, rates }) => ({ name: limit, rates })),
-    measurements: lines.filter((line) => 'kernel' in line).map(toMeasurement),
-  }
+  const [, ...kernels] = output.toString('utf8').trim().split('\n')
+  return Promise.resolve(kernels.map((line) => toMeasurement(JSON.parse(line) as KernelLine)))
 }
 
 /** In GB/s what mostly moves data, in GFLOP/s what mostly computes. */
-function toMeasurement({
-  kernel,
-  seconds,
-  ...work
-}: { kernel: string; seconds: number[] } & Work): Measurement {
+function toMeasurement({ kernel, seconds, limits, ...work }: KernelLine): Measurement {
   const movesData = work.operations < 8 * work.bytes
   return {
-    ...{ section: 'kernels', name: kernel, seconds, work },
+    ...{ section: 'kernels', name: kernel, timed: { seconds, limits }, work },
     ...(movesData
       ? { unit: 'GB/s', amount: work.bytes }
       : { unit: 'GFLOP/s', amount: work.operations }),

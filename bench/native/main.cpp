@@ -43,7 +43,6 @@ void run(const Options& options) {
   run_attention(suite);
   run_rows(suite);
   run_images(suite);
-  suite.print_limits();
 }
 
 }  // namespace

@@ -24,16 +24,14 @@ Suite::Suite(const Options& options)
     : options_(options),
       backend_(create_cpu_backend(
           {.threads = options.threads, .instruction_set = options.instruction_set})),
-      machine_(backend_->device().threads) {
-  for (const std::string& name : MachineLimits::names()) limits_.push_back({name, {}});
-}
+      machine_(backend_->device().threads) {}
 
 bool Suite::wants(const std::string& name) const {
   return name.find(options_.filter) != std::string::npos;
 }
 
-void Suite::measure_limits() {
-  for (Limit& limit : limits_) {
+void Suite::measure(std::vector<Limit>& limits) {
+  for (Limit& limit : limits) {
     // The arithmetic rates need no more than a few passes in cache.
     const double time = limit.name == "read" ? options_.seconds : options_.seconds / 6;
     limit.rates.push_back(machine_.measure(limit.name, time));
@@ -43,9 +41,11 @@ void Suite::measure_limits() {
 void Suite::run(const Case& which, const std::function<void()>& body) {
   if (!wants(which.name)) return;
   body();  // touches its memory for the first time
+  std::vector<Limit> limits;
+  for (const std::string& name : MachineLimits::names()) limits.push_back({name, {}});
   std::vector<double> best;
   for (int round = 0; round < options_.rounds; ++round) {
-    measure_limits();
+    measure(limits);
     double least = 1e30;
     const double start = seconds();
     do {
@@ -55,10 +55,18 @@ void Suite::run(const Case& which, const std::function<void()>& body) {
     } while (seconds() - start < options_.seconds);
     best.push_back(least);
   }
+  measure(limits);
   std::printf("{\"kernel\":\"%s\",\"bytes\":%.6g,\"operations\":%.6g,\"arithmetic\":\"%s\",",
               which.name.c_str(), which.bytes, which.operations, which.arithmetic);
   std::printf("\"seconds\":[");
   print_numbers(best);
+  std::printf("],\"limits\":[");
+  for (const Limit& limit : limits) {
+    std::printf("%s{\"name\":\"%s\",\"rates\":[", &limit == &limits[0] ? "" : ",",
+                limit.name.c_str());
+    print_numbers(limit.rates);
+    std::printf("]}");
+  }
   std::printf("]}\n");
   std::fflush(stdout);
 }
@@ -67,15 +75,6 @@ void Suite::print_machine() const {
   const DeviceInfo& device = backend_->device();
   std::printf("{\"processor\":\"%s\",\"instructionSet\":\"%s\",\"threads\":%d}\n",
               device.name.c_str(), device.instruction_set.c_str(), device.threads);
-}
-
-void Suite::print_limits() const {
-  for (const Limit& limit : limits_) {
-    if (limit.rates.empty()) continue;
-    std::printf("{\"limit\":\"%s\",\"rates\":[", limit.name.c_str());
-    print_numbers(limit.rates);
-    std::printf("]}\n");
-  }
 }
 
 std::vector<float> numbers(int64_t count) {

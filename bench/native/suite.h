@@ -31,7 +31,7 @@ struct Case {
   const char* arithmetic = "fp32";  // or "int8": the rate that bounds the operations
 };
 
-/// Runs cases and prints each as a line of JSON.
+/// Runs cases and prints each as a line of JSON, with the limits as they were meanwhile.
 class Suite {
  public:
   explicit Suite(const Options& options);
@@ -40,9 +40,7 @@ class Suite {
   bool wants(const std::string& name) const;
   /// Times `body` if the filter lets it through.
   void run(const Case& which, const std::function<void()>& body);
-  /// Prints the machine, then every limit as it was measured in all rounds.
   void print_machine() const;
-  void print_limits() const;
 
  private:
   struct Limit {
@@ -50,12 +48,11 @@ class Suite {
     std::vector<double> rates;
   };
 
-  void measure_limits();
+  void measure(std::vector<Limit>& limits);
 
   Options options_;
   std::unique_ptr<Backend> backend_;
   MachineLimits machine_;
-  std::vector<Limit> limits_;
 };
 
 /// The parts behind each other, as a stream writes them.

@@ -20,21 +20,17 @@ export interface BenchOptions {
   threads: number | undefined
 }
 
-/** Kernels that were measured by another program, and the limits beside them. */
-export interface KernelFigures extends Machine {
-  measurements: Measurement[]
-  limits: { name: string; rates: number[] }[]
-}
-
 /** Measures the kernels alone; only a clone of the repository can. */
-export type KernelBench = (options: BenchOptions) => Promise<KernelFigures>
+export type KernelBench = (options: BenchOptions) => Promise<Measurement[]>
 
 /** Runs everything and compares it with the limits of the whole run. */
 export async function runBench(options: BenchOptions, benchKernels?: KernelBench): Promise<Report> {
   const effort = options.quick ? quick : thorough
   const limits = new LimitSampler(options.threads ?? 0, effort.limitSeconds)
   const kernels = await benchKernels?.(options)
-  for (const { name, rates } of kernels?.limits ?? []) limits.add(name, rates)
+  for (const measured of kernels ?? []) {
+    if ('timed' in measured) for (const rates of measured.timed.limits) limits.add(rates)
+  }
   // Not before the model: its peak of memory would be that of the bandwidth's measurement.
   const model = await measureModel(
     resolveModelFolder(options.model),
@@ -42,17 +38,15 @@ export async function runBench(options: BenchOptions, benchKernels?: KernelBench
     { ...(options.quick ? quickPlan : fullPlan), filter: options.filter },
     new Stopwatch(limits, effort),
   )
-  await limits.sample()
-  const all = limits.limits()
   const machine = machineOf(model)
-  const measurements = [...(kernels?.measurements ?? []), ...model.measurements]
+  const measurements = [...(kernels ?? []), ...model.measurements]
   return {
     package: await packageVersion(),
     node: process.version,
     ...machine,
     model: modelOf(model),
-    limits: all,
-    rows: measurements.map((measured) => toRow(measured, all, machine.instructionSet)),
+    limits: limits.limits(),
+    rows: measurements.map((measured) => toRow(measured, machine.instructionSet)),
   }
 }
 

@@ -3,9 +3,15 @@ import { fromNativeError } from '../errors.js'
 import { nativeBinding } from '../native.js'
 import { toLimit, type Limit } from './report.js'
 
-/** Collects what the limits are each time they are measured; the best and the median count. */
+/** Rates of a limit, each time it was measured. */
+interface Rates {
+  name: string
+  rates: number[]
+}
+
+/** Collects what the limits are over a whole run. */
 export class LimitSampler {
-  readonly #rates = new Map<string, number[]>()
+  readonly #all: Rates[] = []
   readonly #threads: number
   readonly #seconds: number
 
@@ -15,8 +21,8 @@ export class LimitSampler {
     this.#seconds = seconds
   }
 
-  /** Measures every limit once. */
-  async sample(): Promise<void> {
+  /** Measures every limit once and adds the rates to `sink` as well. */
+  async sample(sink: Rates[] = []): Promise<void> {
     for (const name of nativeBinding().limitNames()) {
       // The bandwidth needs passes over much memory, an arithmetic rate does not.
       const seconds = name === 'read' ? this.#seconds : this.#seconds / 6
@@ -25,16 +31,23 @@ export class LimitSampler {
         .catch((error: unknown) => {
           throw fromNativeError(error)
         })
-      this.add(name, [rate])
+      append(sink, { name, rates: [rate] })
+      this.add({ name, rates: [rate] })
     }
   }
 
   /** Takes rates that were measured elsewhere in the same run. */
-  add(name: string, rates: readonly number[]): void {
-    this.#rates.set(name, [...(this.#rates.get(name) ?? []), ...rates])
+  add(rates: Rates): void {
+    append(this.#all, rates)
   }
 
   limits(): Limit[] {
-    return [...this.#rates].map(([name, rates]) => toLimit(name, rates))
+    return this.#all.map(({ name, rates }) => toLimit(name, rates))
   }
+}
+
+function append(to: Rates[], { name, rates }: Rates): void {
+  const known = to.find((limit) => limit.name === name)
+  if (known) known.rates.push(...rates)
+  else to.push({ name, rates: [...rates] })
 }

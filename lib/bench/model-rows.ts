@@ -7,7 +7,7 @@ import type { GenerateResult } from '../generation/result.js'
 import { loadModel, type LoadModelOptions } from '../load-model.js'
 import type { Model } from '../model.js'
 import { makePicture, measurePreparation } from './pictures.js'
-import type { Measurement } from './report.js'
+import type { Measurement, Timed } from './report.js'
 import { type Stopwatch } from './stopwatch.js'
 import { decodeWork } from './work.js'
 
@@ -68,34 +68,47 @@ export async function measureModel(
   stopwatch: Stopwatch,
 ): Promise<ModelFigures> {
   const checkpoint = await openCheckpoint(source)
-  const loads = await measureLoads(source, options, plan.loads)
+  const loads = await measureLoads(source, options, plan)
   await using model = await loadModel(source, options)
-  const bench = new ModelBench(model, checkpoint, plan, stopwatch)
-  return { info: model.info, measurements: [...loads(model), ...(await bench.run())] }
+  const rows = await new ModelBench(model, checkpoint, plan, stopwatch).run()
+  // The limits are not measured between loads, which would raise the peak of memory.
+  await stopwatch.sample(loads.limits)
+  return { info: model.info, measurements: [...loadRows(loads, model.info), ...rows] }
+}
+
+const LOAD_ROWS = ['load', 'load to the first token'] as const
+
+interface Loads {
+  load: number[]
+  toFirstToken: number[]
+  limits: Timed['limits']
 }
 
 /** Loads again and again, each time to the first token of a short prompt; nothing stays loaded. */
 async function measureLoads(
   source: string,
   options: Pick<LoadModelOptions, 'threads'>,
-  count: number,
-): Promise<(model: Model) => Measurement[]> {
-  const load: number[] = []
-  const toFirstToken: number[] = []
-  for (let i = 0; i < count; i++) {
+  { filter, loads: count }: ModelPlan,
+): Promise<Loads> {
+  const loads: Loads = { load: [], toFirstToken: [], limits: [] }
+  const isWanted = LOAD_ROWS.some((name) => name.includes(filter))
+  for (let i = 0; isWanted && i < count; i++) {
     const begin = performance.now()
     await using model = await loadModel(source, options)
-    load.push((performance.now() - begin) / 1000)
+    loads.load.push((performance.now() - begin) / 1000)
     await model.generate({ prompt: 'Hello', maxTokens: 1 })
-    toFirstToken.push((performance.now() - begin) / 1000)
+    loads.toFirstToken.push((performance.now() - begin) / 1000)
   }
-  return ({ info }) => {
-    const work = { bytes: info.weightBytes, operations: 0, arithmetic: 'fp32' as const }
-    return [
-      { section: 'model', name: 'load', seconds: load, unit: 's', work },
-      { section: 'model', name: 'load to the first token', seconds: toFirstToken, unit: 's', work },
-    ]
-  }
+  return loads
+}
+
+function loadRows({ load, toFirstToken, limits }: Loads, info: Model['info']): Measurement[] {
+  if (load.length === 0) return []
+  const work = { bytes: info.weightBytes, operations: 0, arithmetic: 'fp32' as const }
+  const row = (name: string, seconds: number[]): Measurement => ({
+    ...{ section: 'model', name, timed: { seconds, limits }, unit: 's', work },
+  })
+  return [row(LOAD_ROWS[0], load), row(LOAD_ROWS[1], toFirstToken)]
 }
 
 class ModelBench {
@@ -158,11 +171,11 @@ class ModelBench {
     const { promptTokens } = await this.#model.countTokens(request)
     if (!this.#wants(name, promptTokens)) return
     const { visionFlops } = await this.#model.estimate(request)
-    const seconds = await this.#stopwatch.time(
+    const timed = await this.#stopwatch.time(
       async () => (await this.#model.generate(request)).timings.visionMs / 1000,
     )
     this.#measurements.push({
-      ...{ section: 'model', name, seconds, unit: 's' },
+      ...{ section: 'model', name, timed, unit: 's' },
       work: { bytes: 0, operations: visionFlops, arithmetic: 'fp32' },
     })
   }
@@ -172,11 +185,11 @@ class ModelBench {
     if (!this.#wants(name, tokens)) return
     const request = { ...this.#textRequest(tokens), maxTokens: 1, cache: false }
     const { prefillFlops, promptTokens } = await this.#model.estimate(request)
-    const seconds = await this.#stopwatch.time(
+    const timed = await this.#stopwatch.time(
       async () => (await this.#model.generate(request)).timings.prefillMs / 1000,
     )
     this.#measurements.push({
-      ...{ section: 'model', name, seconds, unit: 'tokens/s', amount: promptTokens },
+      ...{ section: 'model', name, timed, unit: 'tokens/s', amount: promptTokens },
       work: { bytes: 0, operations: prefillFlops, arithmetic: 'fp32' },
     })
   }
@@ -188,7 +201,7 @@ class ModelBench {
     if (!this.#wants(name, context + 1)) return
     const request = this.#textRequest(context + 1)
     await this.#model.generate({ ...request, maxTokens: 1 })
-    const seconds = await this.#stopwatch.time(async () => {
+    const timed = await this.#stopwatch.time(async () => {
       const answers = Array.from({ length: sequences }, () => this.#model.generate(request))
       return secondsOfStep(await Promise.all(answers))
     })
@@ -198,7 +211,7 @@ class ModelBench {
       kvBytesPerToken: info.kvCache.bytesPerToken,
     }
     this.#measurements.push({
-      ...{ section: 'model', name, seconds, unit: 'tokens/s', amount: sequences },
+      ...{ section: 'model', name, timed, unit: 'tokens/s', amount: sequences },
       work: decodeWork(loaded, sequences, context + ANSWER_TOKENS / 2),
     })
   }

@@ -49,9 +49,9 @@ export async function measurePreparation(
   const measurements: Measurement[] = []
   for (const [name, run, bytes] of rows) {
     await run()
-    const seconds = await stopwatch.time(() => secondsOf(run))
+    const timed = await stopwatch.time(() => secondsOf(run))
     const work = { bytes, operations: 0, arithmetic: 'fp32' as const }
-    measurements.push({ section: 'model', name, seconds, unit: 'ms', work })
+    measurements.push({ section: 'model', name, timed, unit: 'ms', work })
   }
   return measurements
 }

@@ -17,11 +17,17 @@ export interface Work {
   arithmetic: 'fp32' | 'int8'
 }
 
+/** Times of runs, and the limits as they were between them: a machine's speed changes within minutes. */
+export interface Timed {
+  /** Of each run. */
+  seconds: number[]
+  limits: { name: string; rates: number[] }[]
+}
+
 /** What was measured, before it is compared with anything. */
 export type Measurement = { section: 'kernels' | 'model'; name: string } & (
   | {
-      /** Of each run. */
-      seconds: number[]
+      timed: Timed
       unit: 's' | 'ms' | 'tokens/s' | 'GB/s' | 'GFLOP/s'
       /** What of the unit a run does, where it is a rate: tokens, bytes or operations. */
       amount?: number
@@ -39,6 +45,8 @@ export interface Row {
   runs: number
   /** Name of the limit that bounds the row. */
   limit?: string
+  /** The limit's best while the row was measured. */
+  limitRate?: number
   /** The shortest time that the limit allows, of the best run's time. */
   fraction?: number
   work?: Work
@@ -65,31 +73,27 @@ export function toLimit(name: string, rates: readonly number[]): Limit {
   return { name, best: Math.max(...rates), median: median(rates), runs: rates.length }
 }
 
-/** A row: the measured figure, and how much of what the limits allow it is. */
-export function toRow(
-  measurement: Measurement,
-  limits: readonly Limit[],
-  instructionSet: string,
-): Row {
+/** A row: the best and the median figure, and how much the best is of what the limits allow. */
+export function toRow(measurement: Measurement, instructionSet: string): Row {
   const { section, name, unit } = measurement
   if ('value' in measurement) {
     const { value, fraction, limit } = measurement
     const comparison = { ...(fraction !== undefined && { fraction }), ...(limit && { limit }) }
     return { section, name, unit, best: value, median: value, runs: 1, ...comparison }
   }
-  const { seconds, amount = 1, work } = measurement
+  const { timed, amount = 1, work } = measurement
+  const { seconds } = timed
   const figure = (time: number) =>
     scaled(unit, unit === 's' || unit === 'ms' ? time : amount / time)
+  const limits = timed.limits.map(({ name, rates }) => toLimit(name, rates))
   const bound = work && boundOf(work, limits, instructionSet)
   const best = Math.min(...seconds)
   return {
-    section,
-    name,
-    unit,
-    best: figure(best),
-    median: figure(median(seconds)),
+    ...{ section, name, unit, best: figure(best), median: figure(median(seconds)) },
     runs: seconds.length,
-    ...(bound && { limit: bound.limit.name, fraction: bound.seconds / best }),
+    ...(bound && {
+      ...{ limit: bound.limit.name, limitRate: bound.limit.best, fraction: bound.seconds / best },
+    }),
     ...(work && { work }),
   }
 }

@@ -21,6 +21,8 @@ const PLOT: Box = { x: 80, y: 60, width: 720, height: 520 }
 const LEGEND_X = PLOT.x + PLOT.width + 30
 const LEGEND_LINE = 15
 const FONT = 11
+/** Width of a letter, on the safe side. */
+const LETTER = 6.5
 
 /** By the first word of a kernel's name. */
 const colours: Readonly<Record<string, string>> = {
@@ -30,19 +32,22 @@ const colours: Readonly<Record<string, string>> = {
 }
 const otherColour = '#5e35b1'
 
-/** Draws the kernels of a report that compute something, as an SVG document. */
+/**
+ * Draws the kernels of a report that compute something, as an SVG document. The roofs are medians of the whole
+ * run, the fractions compare each kernel with the limits of its own time: so a dot may lie above a roof.
+ */
 export function drawRoofline(report: Report): string {
   const points = report.rows.flatMap(toPoint).sort((a, b) => a.intensity - b.intensity)
   const roofs = roofsOf(report)
   const read = report.limits.find(({ name }) => name === 'read')
   const scale = scaleFor(points, roofs, read)
-  const height = Math.max(PLOT.y + PLOT.height + 70, PLOT.y + (points.length + 8) * LEGEND_LINE)
+  const height = Math.max(PLOT.y + PLOT.height + 70, PLOT.y + (points.length + 2) * LEGEND_LINE)
   const width = LEGEND_X + 430
   const body = [
     title(report),
     ...axes(scale),
     ...(read ? drawRoofs(scale, read, roofs) : []),
-    ...drawPoints(scale, points),
+    ...drawPoints(scale, points, roofLabels(roofs, scale)),
     ...drawLegend(points),
   ]
   return (
@@ -81,46 +86,51 @@ function roofsOf({ limits, rows, instructionSet }: Report): Roof[] {
 
 // ---- scales ----
 
-/** Exponents of ten between which an axis runs. */
-interface Decades {
-  first: number
-  last: number
-}
-
-/** Logarithmic axes, and the place of a value on the picture. */
+/** Logarithmic axes: their marks, and the place of a value on the picture. */
 interface Scale {
   x: (value: number) => number
   y: (value: number) => number
-  decadesX: Decades
-  decadesY: Decades
+  marksX: Marks
+  marksY: Marks
+}
+
+/** Round values that an axis runs along. */
+interface Marks {
+  first: number
+  last: number
+  all: number[]
 }
 
 function scaleFor(points: readonly Point[], roofs: readonly Roof[], read?: Limit): Scale {
   const intensities = points.map((point) => point.intensity)
-  const rates = [...points.map((point) => point.rate), ...roofs.map(({ limit }) => limit.best)]
+  const rates = [...points.map((point) => point.rate), ...roofs.map(({ limit }) => limit.median)]
   // Where every roof begins should be seen as well.
-  if (read) intensities.push(...roofs.map(({ limit }) => limit.best / read.best))
-  const decadesX = decadesAround(intensities)
-  const decadesY = decadesAround(rates)
-  const place = ({ first, last }: Decades, value: number) =>
-    (Math.log10(value) - first) / (last - first)
+  if (read) intensities.push(...roofs.map(({ limit }) => limit.median / read.median))
+  const marksX = marksAround(intensities)
+  const marksY = marksAround(rates)
+  const place = ({ first, last }: Marks, value: number) =>
+    Math.log(value / first) / Math.log(last / first)
   return {
-    x: (value) => PLOT.x + PLOT.width * place(decadesX, value),
-    y: (value) => PLOT.y + PLOT.height * (1 - place(decadesY, value)),
-    decadesX,
-    decadesY,
+    x: (value) => PLOT.x + PLOT.width * place(marksX, value),
+    y: (value) => PLOT.y + PLOT.height * (1 - place(marksY, value)),
+    marksX,
+    marksY,
   }
 }
 
-function decadesAround(values: readonly number[]): Decades {
-  const exponents = values.filter((value) => value > 0).map((value) => Math.log10(value))
-  if (exponents.length === 0) return { first: 0, last: 1 }
-  const first = Math.floor(Math.min(...exponents))
-  return { first, last: Math.max(Math.ceil(Math.max(...exponents)), first + 1) }
-}
-
-function powers({ first, last }: Decades): number[] {
-  return Array.from({ length: last - first + 1 }, (_, i) => 10 ** (first + i))
+/** 1, 2 and 5 times powers of ten, from well below the least value to well above the greatest. */
+function marksAround(values: readonly number[]): Marks {
+  const room = 1.25
+  const least = Math.min(...values) / room
+  const greatest = Math.max(...values) * room
+  const steps = [1, 2, 5]
+  const mark = (i: number) => (steps[((i % 3) + 3) % 3] ?? 1) * 10 ** Math.floor(i / 3)
+  let from = 3 * Math.floor(Math.log10(least))
+  while (mark(from + 1) <= least) from++
+  let to = from + 1
+  while (mark(to) < greatest) to++
+  const all = Array.from({ length: to - from + 1 }, (_, i) => mark(from + i))
+  return { first: mark(from), last: mark(to), all }
 }
 
 // ---- parts of the picture ----
@@ -132,23 +142,23 @@ function title({ processor, threads, instructionSet, package: version }: Report)
   return label(PLOT.x, 30, text, { size: 16 })
 }
 
-function axes({ x, y, decadesX, decadesY }: Scale): string[] {
+function axes({ x, y, marksX, marksY }: Scale): string[] {
   const bottom = PLOT.y + PLOT.height
   const right = PLOT.x + PLOT.width
   const grid = (from: string, to: string) => `<path d="M${from}L${to}" stroke="#e4e4e4"/>`
   return [
-    ...powers(decadesX).map((power) => {
-      const at = round(x(power))
+    ...marksX.all.map((mark) => {
+      const at = round(x(mark))
       return (
         grid(`${at} ${PLOT.y}`, `${at} ${bottom}`) +
-        label(at, bottom + 18, plain(power), { anchor: 'middle' })
+        label(at, bottom + 18, plain(mark), { anchor: 'middle' })
       )
     }),
-    ...powers(decadesY).map((power) => {
-      const at = round(y(power))
+    ...marksY.all.map((mark) => {
+      const at = round(y(mark))
       return (
         grid(`${PLOT.x} ${at}`, `${right} ${at}`) +
-        label(PLOT.x - 8, at + 4, plain(power / 1e9), { anchor: 'end' })
+        label(PLOT.x - 8, at + 4, plain(mark / 1e9), { anchor: 'end' })
       )
     }),
     label(PLOT.x + PLOT.width / 2, bottom + 42, 'operations per byte of memory', {
@@ -166,57 +176,71 @@ function axes({ x, y, decadesX, decadesY }: Scale): string[] {
 
 /** The slope of the memory and the roofs of the arithmetic; those in use are drawn darker. */
 function drawRoofs(scale: Scale, read: Limit, roofs: readonly Roof[]): string[] {
-  const { x, y, decadesX, decadesY } = scale
-  const right = x(10 ** decadesX.last)
-  const highest = Math.max(...roofs.map(({ limit }) => limit.best))
-  const lowest = 10 ** decadesY.first
+  const { x, y, marksX, marksY } = scale
+  const right = x(marksX.last)
+  const highest = Math.max(...roofs.map(({ limit }) => limit.median))
+  const lowest = marksY.first
   // The slope begins where it enters the picture, at the left or at the bottom.
-  const from = Math.max(10 ** decadesX.first, lowest / read.best)
+  const from = Math.max(marksX.first, lowest / read.median)
   const slope =
-    `<path d="M${round(x(from))} ${round(y(from * read.best))}` +
-    `L${round(x(highest / read.best))} ${round(y(highest))}" stroke="#444" stroke-width="2"/>`
+    `<path d="M${round(x(from))} ${round(y(from * read.median))}` +
+    `L${round(x(highest / read.median))} ${round(y(highest))}" stroke="#444" stroke-width="2"/>`
   const lines = roofs.map(({ limit, isUsed }) => {
-    const level = round(y(limit.best))
+    const level = round(y(limit.median))
     const colour = isUsed ? '#444' : '#aaa'
     return (
-      `<path d="M${round(x(limit.best / read.best))} ${level}L${round(right)} ${level}" ` +
+      `<path d="M${round(x(limit.median / read.median))} ${level}L${round(right)} ${level}" ` +
       `stroke="${colour}" stroke-width="${isUsed ? 2 : 1}"/>`
     )
   })
-  const texts = placeRoofLabels(roofs, y).map(({ text, at, isUsed }) =>
-    label(right - 4, at, text, { anchor: 'end', colour: isUsed ? '#222' : '#888' }),
+  const texts = roofLabels(roofs, scale).map(({ text, isUsed, box }) =>
+    label(box.x + box.width, box.y + FONT - 1, text, {
+      anchor: 'end',
+      colour: isUsed ? '#222' : '#888',
+    }),
   )
-  const angle = (-Math.atan2(y(1e9) - y(1e10), x(10) - x(1)) * 180) / Math.PI
-  const at = { x: round(x(from)) + 6, y: round(y(from * read.best)) - 10 }
+  // Along the upper end of the slope, where no kernel can be.
+  const top = { x: round(x(highest / read.median)) - 8, y: round(y(highest)) - 2 }
+  const angle = (Math.atan2(y(2) - y(1), x(2) - x(1)) * 180) / Math.PI
   const slopeLabel =
-    `<g transform="rotate(${round(angle)} ${at.x} ${at.y})">` +
-    label(at.x, at.y, `memory: ${plain(read.best / 1e9)} GB/s`, {}) +
+    `<g transform="rotate(${round(angle)} ${top.x} ${top.y})">` +
+    label(top.x, top.y, `memory: ${plain(read.median / 1e9)} GB/s`, { anchor: 'end' }) +
     '</g>'
   return [slope, ...lines, ...texts, slopeLabel]
 }
 
-/** Above each roof, moved up where the one below is too near. */
-function placeRoofLabels(
+/** Texts at the right end of each roof, above it, moved up where the one below is too near. */
+function roofLabels(
   roofs: readonly Roof[],
-  y: Scale['y'],
-): { text: string; at: number; isUsed: boolean }[] {
+  { x, y, marksX }: Scale,
+): { text: string; isUsed: boolean; box: Box }[] {
+  const height = FONT + 2
   let free = Infinity
   return [...roofs]
-    .sort((a, b) => a.limit.best - b.limit.best)
+    .sort((a, b) => a.limit.median - b.limit.median)
     .map(({ limit, isUsed }) => {
-      const at = Math.min(round(y(limit.best)) - 4, free)
-      free = at - FONT - 2
-      return { text: `${limit.name}: ${plain(limit.best / 1e9)} G/s`, at, isUsed }
+      const text = `${limit.name}: ${plain(limit.median / 1e9)} G/s`
+      const width = LETTER * text.length
+      const top = Math.min(y(limit.median) - height - 2, free)
+      free = top - height
+      return { text, isUsed, box: { x: x(marksX.last) - 4 - width, y: top, width, height } }
     })
 }
 
-function drawPoints({ x, y }: Scale, points: readonly Point[]): string[] {
+function drawPoints(
+  { x, y }: Scale,
+  points: readonly Point[],
+  labels: readonly { box: Box }[],
+): string[] {
   const dots = points.map((point) => ({ ...point, x: x(point.intensity), y: y(point.rate) }))
-  const taken: Box[] = dots.map((dot) => ({ x: dot.x - 3, y: dot.y - 3, width: 6, height: 6 }))
+  const taken: Box[] = [
+    ...dots.map((dot) => ({ x: dot.x - 3, y: dot.y - 3, width: 6, height: 6 })),
+    ...labels.map(({ box }) => box),
+  ]
   return dots.map((dot, i) => {
     const { colour, label: name } = dot
     const number = String(i + 1)
-    const box = freePlace(dot, 7 * number.length + 2, taken)
+    const box = freePlace(dot, LETTER * number.length + 3, taken)
     taken.push(box)
     const middle = { x: box.x + box.width / 2, y: box.y + box.height / 2 }
     return (

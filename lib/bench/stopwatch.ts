@@ -1,5 +1,6 @@
 /** Repeats runs in turn with the machine's limits, as often as time allows. */
 import type { LimitSampler } from './limits.js'
+import type { Timed } from './report.js'
 
 /** How thorough a benchmark is. */
 export interface Effort {
@@ -24,22 +25,28 @@ export class Stopwatch {
     this.#effort = effort
   }
 
+  /** The limits as they are now. */
+  sample(limits: Timed['limits']): Promise<void> {
+    return this.#limits.sample(limits)
+  }
+
   /**
-   * Seconds of each run.
+   * Times runs, and the limits before each and after the last.
    *
    * @param run gives its own time in seconds, as it may prepare things before.
    */
-  async time(run: () => Promise<number>): Promise<number[]> {
-    const seconds: number[] = []
+  async time(run: () => Promise<number>): Promise<Timed> {
+    const timed: Timed = { seconds: [], limits: [] }
     const begin = performance.now()
     do {
-      await this.#limits.sample()
-      seconds.push(await run())
+      await this.#limits.sample(timed.limits)
+      timed.seconds.push(await run())
     } while (
-      seconds.length < this.#effort.runs &&
+      timed.seconds.length < this.#effort.runs &&
       performance.now() - begin < this.#effort.rowSeconds * 1000
     )
-    return seconds
+    await this.#limits.sample(timed.limits)
+    return timed
   }
 }
 

@@ -48,8 +48,9 @@ function limitCells({ name, best, median }: Limit): Cells {
   return [name, digits(best / 1e9), digits(median / 1e9), unit, '']
 }
 
-function rowCells({ name, best, median, unit, fraction, limit }: Row): Cells {
-  const share = fraction === undefined ? '' : `${(100 * fraction).toFixed(0)} % of ${limit}`
+function rowCells({ name, best, median, unit, fraction, limit, limitRate }: Row): Cells {
+  const rate = limitRate === undefined ? '' : ` (${digits(limitRate / 1e9)})`
+  const share = fraction === undefined ? '' : `${percent(fraction)} of ${limit}${rate}`
   return [name, digits(best), digits(median), unit, share]
 }
 
@@ -57,4 +58,9 @@ function rowCells({ name, best, median, unit, fraction, limit }: Row): Cells {
 function digits(value: number): string {
   if (value >= 100 || value === 0) return value.toFixed(0)
   return value.toFixed(Math.min(Math.max(2 - Math.floor(Math.log10(value)), 0), 5))
+}
+
+function percent(fraction: number): string {
+  const value = 100 * fraction
+  return `${value < 9.95 ? value.toFixed(1) : value.toFixed(0)} %`
 }

@@ -7,8 +7,8 @@ export function reportOf(rows: Row[]): Report {
     threads: 2,
     model: { folder: '/models/a', parameters: 2.2e9, weightBytes: 4.42e9, dtype: 'bf16' },
     limits: [
-      { name: 'read', best: 50e9, median: 48e9, runs: 5 },
-      { name: 'fp32 avx2', best: 250e9, median: 249.6e9, runs: 5 },
+      { name: 'read', best: 80e9, median: 50e9, runs: 5 },
+      { name: 'fp32 avx2', best: 255e9, median: 250e9, runs: 5 },
       { name: 'fp32 avx512', best: 500e9, median: 500e9, runs: 5 },
       { name: 'int8 avx2', best: 510e9, median: 500e9, runs: 5 },
     ],
@@ -23,6 +23,6 @@ export function kernelRow(name: string, intensity: number): Row {
   const best = rate / 1e9
   return {
     ...{ section: 'kernels', name, unit: 'GFLOP/s', best, median: best, runs: 3, work },
-    ...{ limit: intensity < 5 ? 'read' : 'fp32 avx2', fraction: 0.5 },
+    ...{ limit: intensity < 5 ? 'read' : 'fp32 avx2', limitRate: rate * 2, fraction: 0.5 },
   }
 }

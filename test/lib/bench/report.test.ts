@@ -31,47 +31,40 @@ describe('arithmeticLimit()', () => {
 })
 
 describe('toRow()', () => {
+  const between = limits.map(({ name, best }) => ({ name, rates: [best / 2, best] }))
+
   it('compares a product of one row with the bandwidth', () => {
     const work = { bytes: 50e6, operations: 50e6, arithmetic: 'fp32' as const }
-    const seconds = [0.004, 0.002, 0.0025]
-    expect(
-      toRow(
-        { section: 'kernels', name: 'GEMV', seconds, unit: 'GB/s', amount: work.bytes, work },
-        limits,
-        'avx512',
-      ),
-    ).toEqual({
+    const timed = { seconds: [0.004, 0.002, 0.0025], limits: between }
+    const measured = { section: 'kernels', name: 'GEMV', timed, work } as const
+    expect(toRow({ ...measured, unit: 'GB/s', amount: work.bytes }, 'avx512')).toEqual({
       ...{ section: 'kernels', name: 'GEMV', unit: 'GB/s', best: 25, median: 20, runs: 3 },
-      ...{ limit: 'read', fraction: 0.5, work },
+      ...{ limit: 'read', limitRate: 50e9, fraction: 0.5, work },
     })
   })
 
   it('compares a product of many rows with the arithmetic of the kernels’ instruction set', () => {
     const work = { bytes: 50e6, operations: 25e9, arithmetic: 'fp32' as const }
-    const seconds = [0.2]
-    const measurement = { section: 'kernels', name: 'GEMM', seconds, unit: 'GFLOP/s' } as const
+    const timed = { seconds: [0.2], limits: between }
+    const measured = { section: 'kernels', name: 'GEMM', timed, work } as const
     const row = (set: string) =>
-      toRow({ ...measurement, amount: work.operations, work }, limits, set)
+      toRow({ ...measured, unit: 'GFLOP/s', amount: work.operations }, set)
     expect(row('avx2')).toMatchObject({ best: 125, limit: 'fp32 avx2', fraction: 0.5 })
     expect(row('avx512')).toMatchObject({ best: 125, limit: 'fp32 avx512', fraction: 0.25 })
   })
 
   it('gives times as they are', () => {
-    const measurement = { section: 'model' as const, name: 'image', seconds: [0.5, 0.25] }
-    expect(toRow({ ...measurement, unit: 'ms' }, limits, 'avx2')).toEqual({
+    const timed = { seconds: [0.5, 0.25], limits: between }
+    const measured = { section: 'model', name: 'image', timed } as const
+    expect(toRow({ ...measured, unit: 'ms' }, 'avx2')).toEqual({
       ...{ section: 'model', name: 'image', unit: 'ms', best: 250, median: 375, runs: 2 },
     })
-    expect(toRow({ ...measurement, unit: 's' }, limits, 'avx2').best).toBe(0.25)
+    expect(toRow({ ...measured, unit: 's' }, 'avx2').best).toBe(0.25)
   })
 
   it('gives a figure that no time belongs to', () => {
-    expect(
-      toRow(
-        { section: 'model', name: 'memory', value: 5, unit: 'GB', fraction: 0.9, limit: 'weights' },
-        limits,
-        'avx2',
-      ),
-    ).toEqual({
+    const measured = { section: 'model', name: 'memory', value: 5, unit: 'GB' } as const
+    expect(toRow({ ...measured, fraction: 0.9, limit: 'weights' }, 'avx2')).toEqual({
       ...{ section: 'model', name: 'memory', unit: 'GB', best: 5, median: 5, runs: 1 },
       ...{ fraction: 0.9, limit: 'weights' },
     })

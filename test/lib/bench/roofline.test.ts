@@ -23,10 +23,12 @@ describe('drawRoofline()', () => {
   it('places a kernel by its operations per byte and its speed', () => {
     const svg = drawRoofline(reportOf([kernelRow('GEMV a', 1), kernelRow('GEMM b', 100)]))
     const dots = [...svg.matchAll(/<circle cx="([\d.]+)" cy="([\d.]+)"[^>]*><title>([^<]+)/g)]
-    // From 1 to 100 on the x axis, from 10 to 1000 billion on the y axis: 720 × 520 from (80, 60).
-    expect(dots.map(([, x, y, name]) => [name, Number(x), Number(y)])).toEqual([
-      ['GEMV a', 80, expect.closeTo(580 - 260 * Math.log10(2.5), 0)],
-      ['GEMM b', 800, expect.closeTo(580 - 260 * Math.log10(12.5), 0)],
+    // The axes run from 0.5 to 200 and from 10 to 1000 billion: 720 × 520 from (80, 60).
+    const x = (value: number) => 80 + (720 * Math.log(value / 0.5)) / Math.log(400)
+    const y = (value: number) => 580 - (520 * Math.log(value / 10)) / Math.log(100)
+    expect(dots.map(([, cx, cy, name]) => [name, Number(cx), Number(cy)])).toEqual([
+      ['GEMV a', expect.closeTo(x(1), 0), expect.closeTo(y(25), 0)],
+      ['GEMM b', expect.closeTo(x(100), 0), expect.closeTo(y(125), 0)],
     ])
   })
 

@@ -16,13 +16,13 @@ it('puts every figure beside its unit and its share of the limit', () => {
 /models/a: 2200 M parameters in 4.42 GB (bf16)
 
 The machine  best  median
-read         50.0    48.0  GB/s
-fp32 avx2     250     250  GFLOP/s
+read         80.0    50.0  GB/s
+fp32 avx2     255     250  GFLOP/s
 fp32 avx512   500     500  GFLOP/s
 int8 avx2     510     500  Gop/s
 
 Kernels alone  best  median
-GEMV 1×8       25.0    25.0  GFLOP/s  50 % of read
+GEMV 1×8       25.0    25.0  GFLOP/s  50 % of read (50.0)
 
 The model      best  median
 load         0.0514    1.50  s
