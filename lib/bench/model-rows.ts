@@ -250,6 +250,8 @@ class ModelBench {
     return {
       ...{ prompt: prompt + '\n'.repeat(Math.max(rest, 0)), logitBias },
       ...{ maxTokens: ANSWER_TOKENS, temperature: 0 },
+      // A token a step: how often guesses come true is the answer's affair, not the machine's.
+      promptLookupTokens: 0,
     }
   }
 }
