@@ -4,12 +4,7 @@
 
 namespace qvl::kernels {
 
-/// Keys that query row `row` sees: a prefix of the blocks.
-static inline int64_t num_visible_keys(const AttentionArgs& args, int64_t row) {
-  return args.causal ? args.first_position + row / args.group + 1 : args.num_keys;
-}
-
-/// Of those, the keys that lie in part `part`.
+/// Keys of part `part` that query row `row` sees.
 static inline int64_t num_part_keys(const AttentionArgs& args, int64_t row, int64_t part) {
   const int64_t count = num_visible_keys(args, row) - part * kPartTokens;
   return count < 0 ? 0 : count < kPartTokens ? count : kPartTokens;

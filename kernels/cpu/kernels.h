@@ -100,6 +100,11 @@ struct AttentionArgs {
   Format format;
 };
 
+/// Keys that query row `row` sees: a prefix of the blocks.
+static inline int64_t num_visible_keys(const AttentionArgs& args, int64_t row) {
+  return args.causal ? args.first_position + row / args.group + 1 : args.num_keys;
+}
+
 /// One row-wise operation's input and output: [rows, cols] with row strides.
 struct RowsArgs {
   float* out;

@@ -1,7 +1,9 @@
 // Attention of the CPU backend: the key/value cache is filled, and the query rows of all sequences
-// and heads are cut into tasks. Rows are independent, so the cut changes no bit.
+// and heads, and where these are few the parts of their keys, are cut into tasks. Rows are
+// independent and parts are merged in a fixed order, so the cut changes no bit.
 
 #include <algorithm>
+#include <atomic>
 
 #include "backend/cpu/cpu_backend_impl.h"
 
@@ -11,6 +13,7 @@ namespace {
 // Keys and values of vision segments are repacked for as many heads at once as fit in this.
 constexpr int64_t kSegmentScratchBytes = int64_t{32} << 20;
 constexpr int64_t kTasksPerThread = 4;
+constexpr int64_t kMinTaskRows = 32;
 // Storing fewer tokens than this is done before a second thread has noticed it.
 constexpr int64_t kMinParallelTokens = 8;
 
@@ -31,14 +34,11 @@ void check_layer(const KvCacheSpec& spec, int64_t layer) {
   require(layer >= 0 && layer < spec.num_layers, "the key/value cache has no such layer");
 }
 
-// Query rows a task gets, a multiple of the group where possible: enough tasks for all threads, but
-// a token's heads stay together, because each task reads the keys and values anew.
+// Query rows a task gets, a multiple of the group: enough tasks for all threads, but not so few rows
+// that reading the keys and values anew for each task costs more than the arithmetic.
 int64_t rows_per_task(int64_t total_rows, int64_t group, int64_t threads, int64_t max_rows) {
-  int64_t rows = kernels::ceil_div(total_rows, kTasksPerThread * threads);
-  rows = std::clamp(rows, std::min(group, max_rows), max_rows);
-  if (kernels::ceil_div(total_rows, rows) < threads) {
-    return std::clamp<int64_t>(kernels::ceil_div(total_rows, threads), 1, rows);
-  }
+  const int64_t rows = std::clamp(kernels::ceil_div(total_rows, kTasksPerThread * threads),
+                                  std::min(kMinTaskRows, max_rows), max_rows);
   return rows >= group ? rows / group * group : rows;
 }
 
@@ -127,22 +127,62 @@ void CpuBackend::attention(Tensor out, Tensor q, const KvCache& cache, int64_t l
       }
     }
   }
-  // The rows with the most keys first, so that the short ones fill the gaps at the end.
-  const auto num_keys = [](const AttentionTask& task) {
-    return task.args.first_position + task.last_row / task.args.group;
-  };
-  std::stable_sort(tasks.begin(), tasks.end(),
-                   [&](const auto& a, const auto& b) { return num_keys(a) > num_keys(b); });
   run_attention(tasks);
 }
 
+// A task whose share of the work would keep the other threads waiting is cut into the parts of its
+// keys. Whoever finishes its last part merges them.
 void CpuBackend::run_attention(std::vector<AttentionTask>& tasks) {
   if (tasks.empty()) return;
-  const int64_t floats = kernels_.attention_scratch_floats(tasks.front().args.head_dim);
-  pool_.run_dynamic(static_cast<int64_t>(tasks.size()), [&](int64_t index, int thread) {
-    const AttentionTask& task = tasks[static_cast<size_t>(index)];
-    float* scratch = thread_scratch_[static_cast<size_t>(thread)].get(floats);
-    kernels_.attention(task.args, task.first_row, task.last_row, scratch);
+  const auto num_keys = [](const AttentionTask& task) {
+    return kernels::num_visible_keys(task.args, task.last_row - 1);
+  };
+  const auto work = [&](const AttentionTask& task) {
+    return num_keys(task) * (task.last_row - task.first_row);
+  };
+  // The most work first, so that the short tasks fill the gaps at the end.
+  std::stable_sort(tasks.begin(), tasks.end(),
+                   [&](const auto& a, const auto& b) { return work(a) > work(b); });
+  int64_t total_work = 0;
+  for (const AttentionTask& task : tasks) total_work += work(task);
+  const int64_t most_work = total_work / (kTasksPerThread * pool_.num_threads());
+
+  struct Item {
+    size_t task;
+    int64_t part;  // -1: all
+  };
+  std::vector<Item> items;
+  int64_t floats = 0;
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    AttentionTask& task = tasks[i];
+    const int64_t rows = task.last_row - task.first_row;
+    task.num_parts = kernels::ceil_div(num_keys(task), kernels::kPartTokens);
+    if (task.num_parts == 1 || rows > kMinTaskRows || work(task) <= most_work) {
+      items.push_back({i, -1});
+      continue;
+    }
+    task.partials = floats;
+    floats += task.num_parts * rows * kernels::partial_floats(task.args.head_dim);
+    for (int64_t part = 0; part < task.num_parts; ++part) items.push_back({i, part});
+  }
+  float* const partials = floats == 0 ? nullptr : partials_.get(floats);
+  std::vector<std::atomic<int64_t>> parts_done(tasks.size());
+
+  const int64_t scratch_floats = kernels_.attention_scratch_floats(tasks.front().args.head_dim);
+  pool_.run_dynamic(static_cast<int64_t>(items.size()), [&](int64_t index, int thread) {
+    const Item item = items[static_cast<size_t>(index)];
+    const AttentionTask& task = tasks[item.task];
+    float* scratch = thread_scratch_[static_cast<size_t>(thread)].get(scratch_floats);
+    if (item.part < 0) {
+      return kernels_.attention(task.args, task.first_row, task.last_row, scratch);
+    }
+    const int64_t part_floats =
+        (task.last_row - task.first_row) * kernels::partial_floats(task.args.head_dim);
+    float* const first = partials + task.partials;
+    kernels_.attention_part(task.args, task.first_row, task.last_row, item.part,
+                            first + item.part * part_floats, scratch);
+    if (parts_done[item.task].fetch_add(1, std::memory_order_acq_rel) + 1 < task.num_parts) return;
+    kernels_.merge_attention(task.args, task.first_row, task.last_row, first, part_floats);
   });
 }
 

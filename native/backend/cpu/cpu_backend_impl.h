@@ -113,6 +113,8 @@ class CpuBackend final : public Backend {
     kernels::AttentionArgs args;
     int64_t first_row;
     int64_t last_row;
+    int64_t num_parts;  // of its keys; these two are for run_attention
+    int64_t partials;   // offset of the results of its parts
   };
   void run_attention(std::vector<AttentionTask>& tasks);
 
@@ -121,6 +123,7 @@ class CpuBackend final : public Backend {
   DeviceInfo device_;
   std::vector<Scratch> thread_scratch_;  // one a thread
   Scratch shared_scratch_;
+  Scratch partials_;  // of attention over parts of the keys
 };
 
 /// Throws Error(ERR_INTERNAL) when `condition` is false: a caller broke the interface.

@@ -50,11 +50,11 @@ void* map_pages(size_t bytes, int extra_flags) {
 
 // Pages from a border of huge pages on: older kernels place a map anywhere, and its first and last
 // part then have small pages only. MAP_FAILED when there is no memory.
-void* map_huge_pages(size_t bytes) {
+void* map_huge_pages(size_t bytes, int flags) {
 #ifdef MADV_HUGEPAGE
   if (bytes >= kHugePageBytes && bytes <= std::numeric_limits<size_t>::max() - kHugePageBytes) {
     const size_t reserved = bytes + kHugePageBytes;
-    void* const begin = map_pages(reserved, 0);
+    void* const begin = map_pages(reserved, flags);
     if (begin == MAP_FAILED) return MAP_FAILED;
     const auto address = reinterpret_cast<uintptr_t>(begin);
     const size_t before = (kHugePageBytes - address % kHugePageBytes) % kHugePageBytes;
@@ -69,7 +69,7 @@ void* map_huge_pages(size_t bytes) {
     return data;
   }
 #endif
-  return map_pages(bytes, 0);
+  return map_pages(bytes, flags);
 }
 
 #endif
@@ -98,11 +98,11 @@ PageMemory::PageMemory(size_t bytes, PageUse use, const char* purpose) {
   if (bytes == 0) return;
   if (use == PageUse::kHuge) check_available(bytes, purpose);
 #ifdef QVL_HAS_MMAP
-  int lazy_flags = 0;
+  int flags = 0;
 #ifdef MAP_NORESERVE
-  lazy_flags = MAP_NORESERVE;
+  if (use == PageUse::kLazy) flags = MAP_NORESERVE;
 #endif
-  void* data = use == PageUse::kHuge ? map_huge_pages(bytes) : map_pages(bytes, lazy_flags);
+  void* data = map_huge_pages(bytes, flags);
   if (data == MAP_FAILED) throw_out_of_memory(bytes, purpose, 0);
 #else
   void* data = ::operator new(bytes, std::align_val_t(kAlignment), std::nothrow);
