@@ -99,11 +99,15 @@ void attention(const AttentionArgs& args, int64_t first_row, int64_t last_row, f
   }
 }
 
-void attention_part(const AttentionArgs& args, int64_t first_row, int64_t last_row, int64_t part,
-                    float* partials, float* /* scratch */) {
-  for (int64_t row = first_row; row < last_row; ++row) {
-    float* partial = partials + (row - first_row) * partial_floats(args.head_dim);
-    row_times_part(args, row, part, partial);
+void attention_parts(const AttentionArgs& args, int64_t first_row, int64_t last_row,
+                     int64_t first_part, int64_t last_part, float* partials, int64_t part_stride,
+                     float* /* scratch */) {
+  for (int64_t part = first_part; part < last_part; ++part) {
+    for (int64_t row = first_row; row < last_row; ++row) {
+      row_times_part(
+          args, row, part,
+          partials + part * part_stride + (row - first_row) * partial_floats(args.head_dim));
+    }
   }
 }
 

@@ -20,8 +20,9 @@ static inline int64_t max_index(int64_t head_dim) { return padded_head_dim(head_
 namespace scalar {
 constexpr int64_t kMaxAttentionRows = 64;
 void attention(const AttentionArgs& args, int64_t first_row, int64_t last_row, float* scratch);
-void attention_part(const AttentionArgs& args, int64_t first_row, int64_t last_row, int64_t part,
-                    float* partials, float* scratch);
+void attention_parts(const AttentionArgs& args, int64_t first_row, int64_t last_row,
+                     int64_t first_part, int64_t last_part, float* partials, int64_t part_stride,
+                     float* scratch);
 void merge_attention(const AttentionArgs& args, int64_t first_row, int64_t last_row,
                      float* partials, int64_t part_stride);
 int64_t attention_scratch_floats(int64_t head_dim);

@@ -53,6 +53,7 @@ int64_t attention_scratch_floats(int64_t head_dim) {
 // The blocks of one part that its rows see.
 struct Part {
   int64_t num_keys;
+  const char* next_keys;  // what is read after it
   const char* keys[kPartBlocks];
   const char* values[kPartBlocks];
 };
@@ -64,19 +65,20 @@ struct AttentionTile {
   int64_t chunk_stride;
   float* scores;
   float* partials;
+  bool is_alone;                 // the only tile: what it reads comes from memory
   int64_t counts[kMaxTileRows];  // keys that the rows see of the part: ever more
 };
 
 // acc [kRows][kVectors * kLanes] += a [kRows, count] * b [count, kVectors * kLanes], b in storage
-// format with rows b_step bytes apart. Fetches as much, in the same steps, from `ahead`.
+// format with rows b_step bytes apart. Fetches as much from `ahead`.
 template <Format kFormat, int kRowStep, int kRows, int kVectors>
 QVL_ALWAYS_INLINE inline void multiply_stored(Vector (&acc)[kRows][kVectors], const float* a,
                                               const char* b, int64_t b_step, int64_t count,
-                                              const char* ahead) {
+                                              const char* ahead, int64_t ahead_step) {
   constexpr int64_t kBytes = kLanes * static_cast<int64_t>(format_size(kFormat));
   for (int64_t k = 0; k < count; ++k) {
     for (int64_t line = 0; line < kVectors * kBytes; line += kLineBytes) {
-      prefetch_to_l1(ahead + line);
+      prefetch_to_l2(ahead + line);
     }
     Vector columns[kVectors];
     unroll<kVectors>([&](auto column) QVL_ALWAYS_INLINE {
@@ -92,7 +94,7 @@ QVL_ALWAYS_INLINE inline void multiply_stored(Vector (&acc)[kRows][kVectors], co
       });
     });
     b += b_step;
-    ahead += b_step;
+    ahead += ahead_step;
   }
 }
 
@@ -123,9 +125,10 @@ void score_block(const AttentionTile& tile, int64_t num_keys, const char* keys, 
     for (int64_t d = 0; d < tile.head_dim; d += kQueryChunk) {
       const int64_t left = tile.head_dim - d;
       const int64_t offset = d * kStep + column * kSize;
-      multiply_stored<kFormat, kQueryStride>(acc, queries, keys + offset, kStep,
-                                             left < kQueryChunk ? left : kQueryChunk,
-                                             ahead + offset);
+      multiply_stored<kFormat, kQueryStride>(
+          acc, queries, keys + offset, kStep, left < kQueryChunk ? left : kQueryChunk,
+          ahead + (column * tile.head_dim + d * kVectors * kLanes) * kSize,
+          kVectors * kLanes * kSize);
       queries += tile.chunk_stride;
     }
     store_tile(acc, scores + column, kScoreStride);
@@ -168,25 +171,30 @@ void softmax_row(float* scores, int64_t count, float* sums) {
 
 // ---- values ----
 
-// Columns [d, d + kVectors * kLanes) of the tile's partial results, over the keys that all its rows
-// see.
+// Columns [d, d + kVectors * kLanes) of the tile's partial results, over keys [first, last).
 template <Format kFormat, int kRows, int kVectors>
-void value_columns(const AttentionTile& tile, const Part& part, int64_t d) {
+void value_columns(const AttentionTile& tile, const Part& part, int64_t d, int64_t first,
+                   int64_t last) {
   constexpr int64_t kSize = format_size(kFormat);
   const int64_t step = padded_head_dim(tile.head_dim) * kSize;
+  float* const partials = tile.partials + d;
   Vector acc[kRows][kVectors];
-  zero_tile(acc);
-  for (int64_t first = 0; first < tile.counts[0]; first += kBlockTokens) {
-    const int64_t left = tile.counts[0] - first;
-    const int64_t block = first / kBlockTokens;
-    // After the last block the first one's next columns.
-    const char* ahead = first + kBlockTokens < part.num_keys
-                            ? part.values[block + 1] + d * kSize
-                            : part.values[0] + (d + kVectors * kLanes) * kSize;
-    multiply_stored<kFormat, kScoreStride>(acc, tile.scores + first, part.values[block] + d * kSize,
-                                           step, left < kBlockTokens ? left : kBlockTokens, ahead);
+  if (first == 0) {
+    zero_tile(acc);
+  } else {
+    load_tile(acc, partials, partial_floats(tile.head_dim));
   }
-  store_tile(acc, tile.partials + d, partial_floats(tile.head_dim));
+  for (; first < last; first += kBlockTokens) {
+    const int64_t left = last - first;
+    const int64_t block = first / kBlockTokens;
+    const char* next =
+        first + kBlockTokens < part.num_keys ? part.values[block + 1] : part.next_keys;
+    next += (tile.is_alone ? d * kBlockTokens : d) * kSize;
+    multiply_stored<kFormat, kScoreStride>(acc, tile.scores + first, part.values[block] + d * kSize,
+                                           step, left < kBlockTokens ? left : kBlockTokens, next,
+                                           tile.is_alone ? kVectors * kLanes * kSize : step);
+  }
+  store_tile(acc, partials, partial_floats(tile.head_dim));
 }
 
 // The keys [first, last) of one block, which rows [row, row + kRows) of the tile see and those
@@ -203,8 +211,8 @@ void value_tail(const AttentionTile& tile, const Part& part, int64_t row, int64_
     float* partials = tile.partials + row * row_floats + d;
     load_tile(acc, partials, row_floats);
     multiply_stored<kFormat, kScoreStride>(acc, tile.scores + row * kScoreStride + first,
-                                           values + d * kSize, stride * kSize, last - first,
-                                           values);
+                                           values + d * kSize, stride * kSize, last - first, values,
+                                           0);
     store_tile(acc, partials, row_floats);
   }
 }
@@ -225,11 +233,19 @@ void tile_times_part(const AttentionTile& tile, const Part& part) {
     softmax_row(tile.scores + r * kScoreStride, tile.counts[r],
                 tile.partials + r * row_floats + sum_index(tile.head_dim));
   }
-  for_tile_columns(padded_head_dim(tile.head_dim), [&](auto width, int64_t d) {
-    value_columns<kFormat, kRows, decltype(width)::value>(tile, part, d);
-  });
+  // A tile alone takes the values as they lie in memory, block by block; others find them in the
+  // cache and keep their sums in registers.
+  const int64_t step = tile.is_alone ? kBlockTokens : kPartTokens;
+  int64_t first = 0;
+  do {
+    const int64_t last = first + step < tile.counts[0] ? first + step : tile.counts[0];
+    for_tile_columns(padded_head_dim(tile.head_dim), [&](auto width, int64_t d) {
+      value_columns<kFormat, kRows, decltype(width)::value>(tile, part, d, first, last);
+    });
+    first = last;
+  } while (first < tile.counts[0]);
   for (int64_t r = 1; r < kRows; ++r) {
-    for (int64_t first = tile.counts[r - 1]; first < tile.counts[r];) {
+    for (first = tile.counts[r - 1]; first < tile.counts[r];) {
       const int64_t border = (first / kBlockTokens + 1) * kBlockTokens;
       const int64_t last = tile.counts[r] < border ? tile.counts[r] : border;
       with_constant<kMaxTileRows>(kRows - r, [&](auto rows) {
@@ -240,9 +256,13 @@ void tile_times_part(const AttentionTile& tile, const Part& part) {
   }
 }
 
-Part find_part(const AttentionArgs& args, int64_t index, int64_t num_keys) {
+Part find_part(const AttentionArgs& args, int64_t index, int64_t num_keys, int64_t last_row) {
   Part part{};
   part.num_keys = num_keys;
+  int64_t next = (index + 1) * kPartBlocks;
+  if (next * kBlockTokens >= num_visible_keys(args, last_row - 1)) next = index * kPartBlocks;
+  part.next_keys = static_cast<const char*>(args.keys) +
+                   (args.blocks != nullptr ? args.blocks[next] : next) * args.block_stride;
   for (int64_t i = 0; i * kBlockTokens < num_keys; ++i) {
     const int64_t block = index * kPartBlocks + i;
     const int64_t offset =
@@ -273,7 +293,7 @@ template <Format kFormat>
 void rows_times_part(const AttentionArgs& args, int64_t first_row, int64_t last_row, int64_t index,
                      float* partials, const AttentionScratch& scratch) {
   const int64_t num_rows = last_row - first_row;
-  Part part = find_part(args, index, num_part_keys(args, last_row - 1, index));
+  Part part = find_part(args, index, num_part_keys(args, last_row - 1, index), last_row);
   const bool in_place = kFormat == Format::kF32 || num_rows <= kMaxTileRows;
   if (!in_place) widen_part<kFormat>(part, args.head_dim, scratch);
   for (int64_t t = 0; t < num_tiles(num_rows); ++t) {
@@ -284,6 +304,7 @@ void rows_times_part(const AttentionArgs& args, int64_t first_row, int64_t last_
     tile.queries = scratch.queries + begin * kQueryStride;
     tile.chunk_stride = num_rows * kQueryStride;
     tile.scores = scratch.scores;
+    tile.is_alone = num_rows <= kMaxTileRows;
     tile.partials = partials + begin * partial_floats(args.head_dim);
     for (int64_t r = 0; r < height; ++r) {
       tile.counts[r] = num_part_keys(args, first_row + begin + r, index);
@@ -371,11 +392,14 @@ void attention(const AttentionArgs& args, int64_t first_row, int64_t last_row, f
   }
 }
 
-void attention_part(const AttentionArgs& args, int64_t first_row, int64_t last_row, int64_t part,
-                    float* partials, float* memory) {
+void attention_parts(const AttentionArgs& args, int64_t first_row, int64_t last_row,
+                     int64_t first_part, int64_t last_part, float* partials, int64_t part_stride,
+                     float* memory) {
   const AttentionScratch scratch(memory, args.head_dim);
   load_queries(args, first_row, last_row, scratch.queries);
-  rows_times_part(args, first_row, last_row, part, partials, scratch);
+  for (int64_t part = first_part; part < last_part; ++part) {
+    rows_times_part(args, first_row, last_row, part, partials + part * part_stride, scratch);
+  }
 }
 
 void merge_attention(const AttentionArgs& args, int64_t first_row, int64_t last_row,

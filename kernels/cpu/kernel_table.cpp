@@ -23,7 +23,7 @@ const KernelTable& scalar_kernels() {
       .linear_packed = nullptr,
       .linear_scratch_floats = 0,
       .attention = scalar::attention,
-      .attention_part = scalar::attention_part,
+      .attention_parts = scalar::attention_parts,
       .merge_attention = scalar::merge_attention,
       .max_attention_rows = scalar::kMaxAttentionRows,
       .attention_scratch_floats = scalar::attention_scratch_floats,

@@ -136,12 +136,13 @@ struct KernelTable {
 
   /// Query rows [first_row, last_row), at most max_attention_rows of them.
   void (*attention)(const AttentionArgs& args, int64_t first_row, int64_t last_row, float* scratch);
-  /// The same in two steps. First, for each part, what the rows get from it: partials
-  /// [rows][partial_floats(head_dim)]; undefined for rows that see nothing of the part.
-  void (*attention_part)(const AttentionArgs& args, int64_t first_row, int64_t last_row,
-                         int64_t part, float* partials, float* scratch);
-  /// Then the result from all parts, those of part i at partials + i * part_stride. Overwrites
-  /// them.
+  /// The same in two steps. First what the rows get from each of the parts [first_part, last_part):
+  /// of part i, [rows][partial_floats(head_dim)] at partials + i * part_stride; undefined for rows
+  /// that see nothing of the part.
+  void (*attention_parts)(const AttentionArgs& args, int64_t first_row, int64_t last_row,
+                          int64_t first_part, int64_t last_part, float* partials,
+                          int64_t part_stride, float* scratch);
+  /// Then the result from all parts, which are overwritten.
   void (*merge_attention)(const AttentionArgs& args, int64_t first_row, int64_t last_row,
                           float* partials, int64_t part_stride);
   int64_t max_attention_rows;

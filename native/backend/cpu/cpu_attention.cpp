@@ -34,8 +34,8 @@ void check_layer(const KvCacheSpec& spec, int64_t layer) {
   require(layer >= 0 && layer < spec.num_layers, "the key/value cache has no such layer");
 }
 
-// Query rows a task gets, a multiple of the group: enough tasks for all threads, but not so few rows
-// that reading the keys and values anew for each task costs more than the arithmetic.
+// Query rows a task gets, a multiple of the group: enough tasks for all threads, but not so few
+// rows that reading the keys and values anew for each task costs more than the arithmetic.
 int64_t rows_per_task(int64_t total_rows, int64_t group, int64_t threads, int64_t max_rows) {
   const int64_t rows = std::clamp(kernels::ceil_div(total_rows, kTasksPerThread * threads),
                                   std::min(kMinTaskRows, max_rows), max_rows);
@@ -149,7 +149,8 @@ void CpuBackend::run_attention(std::vector<AttentionTask>& tasks) {
 
   struct Item {
     size_t task;
-    int64_t part;  // -1: all
+    int64_t first_part;
+    int64_t last_part;  // 0: the task is not cut
   };
   std::vector<Item> items;
   int64_t floats = 0;
@@ -158,12 +159,15 @@ void CpuBackend::run_attention(std::vector<AttentionTask>& tasks) {
     const int64_t rows = task.last_row - task.first_row;
     task.num_parts = kernels::ceil_div(num_keys(task), kernels::kPartTokens);
     if (task.num_parts == 1 || rows > kMinTaskRows || work(task) <= most_work) {
-      items.push_back({i, -1});
+      items.push_back({i, 0, 0});
       continue;
     }
     task.partials = floats;
     floats += task.num_parts * rows * kernels::partial_floats(task.args.head_dim);
-    for (int64_t part = 0; part < task.num_parts; ++part) items.push_back({i, part});
+    const int64_t step = std::max<int64_t>(task.num_parts * most_work / work(task), 1);
+    for (int64_t part = 0; part < task.num_parts; part += step) {
+      items.push_back({i, part, std::min(part + step, task.num_parts)});
+    }
   }
   float* const partials = floats == 0 ? nullptr : partials_.get(floats);
   std::vector<std::atomic<int64_t>> parts_done(tasks.size());
@@ -173,15 +177,17 @@ void CpuBackend::run_attention(std::vector<AttentionTask>& tasks) {
     const Item item = items[static_cast<size_t>(index)];
     const AttentionTask& task = tasks[item.task];
     float* scratch = thread_scratch_[static_cast<size_t>(thread)].get(scratch_floats);
-    if (item.part < 0) {
+    if (item.last_part == 0) {
       return kernels_.attention(task.args, task.first_row, task.last_row, scratch);
     }
     const int64_t part_floats =
         (task.last_row - task.first_row) * kernels::partial_floats(task.args.head_dim);
     float* const first = partials + task.partials;
-    kernels_.attention_part(task.args, task.first_row, task.last_row, item.part,
-                            first + item.part * part_floats, scratch);
-    if (parts_done[item.task].fetch_add(1, std::memory_order_acq_rel) + 1 < task.num_parts) return;
+    kernels_.attention_parts(task.args, task.first_row, task.last_row, item.first_part,
+                             item.last_part, first, part_floats, scratch);
+    const int64_t count = item.last_part - item.first_part;
+    const int64_t done = parts_done[item.task].fetch_add(count, std::memory_order_acq_rel) + count;
+    if (done < task.num_parts) return;
     kernels_.merge_attention(task.args, task.first_row, task.last_row, first, part_floats);
   });
 }

@@ -9,10 +9,10 @@ namespace qvl {
 /// be negative.
 size_t checked_bytes(int64_t a, int64_t b);
 
-/// How the pages of a PageMemory come into being.
+/// How the pages of a PageMemory come into being; huge ones where the system has them.
 enum class PageUse : uint8_t {
-  kHuge,  // used in full soon: on huge pages where the system has them, aligned to their size
-  kLazy,  // a pool that is used bit by bit: small pages, committed when first touched
+  kHuge,  // used in full soon
+  kLazy,  // a pool that is used bit by bit: nothing is promised, pages are committed when touched
 };
 
 /// Zeroed, page-aligned memory straight from the system, given back by the destructor.

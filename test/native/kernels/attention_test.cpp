@@ -106,8 +106,8 @@ struct Scenario {
       const int64_t part_floats = (last - row) * kernels::partial_floats(head_dim);
       std::vector<float> partials(static_cast<size_t>(num_parts * part_floats), NAN);
       for (int64_t part = num_parts - 1; part >= 0; --part) {
-        table.attention_part(a, row, last, part, partials.data() + part * part_floats,
-                             scratch.data());
+        table.attention_parts(a, row, last, part, part + 1, partials.data(), part_floats,
+                              scratch.data());
       }
       table.merge_attention(a, row, last, partials.data(), part_floats);
     }
