@@ -7,17 +7,23 @@ import {
   type MessageToolCall,
 } from './chat/messages.js'
 import { toolsToJson } from './chat/tools.js'
+import { formatToJson, type ObjectOf, type ResponseFormat } from './constraint/response-format.js'
 import { InvalidArgumentError } from './errors.js'
 import { Abort } from './generation/abort.js'
 import type { GenerationCall } from './generation/generate.js'
 import { identify, toMessageCall } from './generation/openai.js'
-import { parseRequest, type GenerateRequest } from './generation/options.js'
+import {
+  parseRequest,
+  type FormatOption,
+  type GenerateRequest,
+  type RequestOptions,
+} from './generation/options.js'
 import type { MediaMemory } from './generation/prompt.js'
 import type { GenerateResult, GenerationEvent } from './generation/result.js'
 import { GenerationStream } from './generation/stream.js'
 
 /** Options of one turn: those of a request, but for the conversation. */
-export type TurnOptions = Omit<GenerateRequest, 'messages' | 'prompt'>
+export type TurnOptions<Format = ResponseFormat> = RequestOptions & FormatOption<Format>
 
 /** How a chat begins, and the options that hold for each of its turns unless the turn names others. */
 export type ChatOptions = TurnOptions & {
@@ -88,18 +94,25 @@ export class Chat {
   }
 
   /** Says something and waits for the answer. Never throws synchronously. */
-  send(content: ChatContent, options: TurnOptions = {}): Promise<GenerateResult> {
-    return this.#turn(content, options, { method: 'generate', abort: new Abort() })
+  send<const Format extends ResponseFormat = ResponseFormat>(
+    content: ChatContent,
+    options: TurnOptions<Format> = {},
+  ): Promise<GenerateResult<ObjectOf<Format>>> {
+    const result = this.#turn(content, options, { method: 'generate', abort: new Abort() })
+    return result as Promise<GenerateResult<ObjectOf<Format>>>
   }
 
   /** Says something and gives the answer piece by piece. Leaving the loop aborts the turn. */
-  stream(content: ChatContent, options: TurnOptions = {}): GenerationStream {
+  stream<const Format extends ResponseFormat = ResponseFormat>(
+    content: ChatContent,
+    options: TurnOptions<Format> = {},
+  ): GenerationStream<ObjectOf<Format>> {
     const abort = new Abort()
     const identity = identify({ ...this.#defaults, ...options }, this.#runner.name)
     const call = { method: 'stream', identity, abort } as const
     const start = (emit: (event: GenerationEvent) => void) =>
       this.#turn(content, options, { ...call, emit })
-    return new GenerationStream(abort, start, identity)
+    return new GenerationStream(abort, start, identity) as GenerationStream<ObjectOf<Format>>
   }
 
   /** Another chat that begins with this one's history, without the turn that is being answered. */
@@ -136,6 +149,7 @@ export class Chat {
     const json = { ...this.#defaults, messages: messagesToJson(this.#messages) }
     delete json.signal
     if (json.tools) json.tools = toolsToJson(json.tools)
+    if (json.responseFormat) json.responseFormat = formatToJson(json.responseFormat)
     return json
   }
 

@@ -203,6 +203,7 @@ export function fromNativeError(error: unknown): unknown {
     return new CheckpointError(code as `ERR_CHECKPOINT_${string}`, message, options)
   }
   if (code.startsWith('ERR_IMAGE_')) return new ImageError(code, message, options)
+  if (code.startsWith('ERR_GRAMMAR_')) return new SchemaError(message, options)
   if (code.startsWith('ERR_VIDEO_')) return new VideoError(code, message, options)
   switch (code) {
     case 'ERR_INVALID_ARGUMENT':

@@ -67,6 +67,7 @@ export type {
   VideoUrlPart,
 } from './chat/messages.js'
 export type { FunctionTool, ToolChoice, ToolDefinition } from './chat/tools.js'
+export type { JsonSchemaFormat, ObjectOf, ResponseFormat } from './constraint/response-format.js'
 export type { JsonSchema, SchemaSource, StandardSchema } from './constraint/schema-source.js'
 export type { VideoPart } from './chat/video-part.js'
 export type { ImageInfo, PixelOptions } from './processor/image.js'

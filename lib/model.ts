@@ -5,6 +5,8 @@ import { ChatTemplate } from './chat/template.js'
 import type { ToolChoice, ToolDefinition } from './chat/tools.js'
 import { createChat, type Chat, type ChatOptions, type Turn } from './chat-session.js'
 import type { Checkpoint } from './checkpoint/checkpoint.js'
+import { GrammarCompiler } from './constraint/compiler.js'
+import type { ObjectOf, ResponseFormat } from './constraint/response-format.js'
 import { DisposedError } from './errors.js'
 import { estimateRequest, type MemoryEstimate } from './generation/estimate.js'
 import { Abort } from './generation/abort.js'
@@ -75,7 +77,9 @@ export interface Model extends AsyncDisposable {
    */
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string
   /** The whole answer. Many calls at once are a batch. Never throws synchronously. */
-  generate(request: GenerateRequest): Promise<GenerateResult>
+  generate<const Format extends ResponseFormat = ResponseFormat>(
+    request: GenerateRequest<Format>,
+  ): Promise<GenerateResult<ObjectOf<Format>>>
   /**
    * Many answers, each settling on its own: in the order of the requests, with an error in place of each
    * that failed. The same as `Promise.allSettled` over `generate()`, with a bound on how many run.
@@ -85,7 +89,9 @@ export interface Model extends AsyncDisposable {
     options?: BatchOptions,
   ): Promise<(GenerateResult | Error)[]>
   /** The answer piece by piece. A wrong request rejects the iterator and `result`. */
-  stream(request: GenerateRequest): GenerationStream
+  stream<const Format extends ResponseFormat = ResponseFormat>(
+    request: GenerateRequest<Format>,
+  ): GenerationStream<ObjectOf<Format>>
   /**
    * Tokens of the request's prompt. Nothing is decoded: sizes come from the headers of images, sizes and
    * frame counts from the containers of videos. Streams are used up by it.
@@ -190,6 +196,7 @@ class LocalModel implements Model {
       template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
       media,
       mediaPlaces: new MediaPlaces(),
+      grammars: new GrammarCompiler(native, tokenizer),
       contextSize: plan.contextSize,
       promptLookupTokens: parts.promptLookupTokens,
       stopIds: Int32Array.from(generation.eosTokenIds ?? config.eosTokenIds),
@@ -202,8 +209,13 @@ class LocalModel implements Model {
     return renderMessages(this.#context.template, request).text
   }
 
-  generate(request: GenerateRequest): Promise<GenerateResult> {
-    return this.#run((abort) => this.#generate(request, abort))
+  generate<Format extends ResponseFormat>(
+    request: GenerateRequest<Format>,
+  ): Promise<GenerateResult<ObjectOf<Format>>> {
+    // The format, which was checked, says what the object is.
+    return this.#run((abort) => this.#generate(request, abort)) as Promise<
+      GenerateResult<ObjectOf<Format>>
+    >
   }
 
   generateBatch(
@@ -219,13 +231,15 @@ class LocalModel implements Model {
     return this.#run((batch) => runBatch(requests, options, { batch, maxConcurrency, runOne }))
   }
 
-  stream(request: GenerateRequest): GenerationStream {
+  stream<Format extends ResponseFormat>(
+    request: GenerateRequest<Format>,
+  ): GenerationStream<ObjectOf<Format>> {
     const abort = new Abort()
     const identity = identify(request, this.#context.name)
     const call = { method: 'stream', identity } as const
     const start = (emit: (event: GenerationEvent) => void) =>
       this.#run(() => runGeneration(this.#context, request, abort, emit, call), abort)
-    return new GenerationStream(abort, start, identity)
+    return new GenerationStream(abort, start, identity) as GenerationStream<ObjectOf<Format>>
   }
 
   countTokens(request: GenerateRequest): Promise<TokenCount> {

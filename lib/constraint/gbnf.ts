@@ -11,15 +11,7 @@
 import { SchemaError } from '../errors.js'
 import { nearestName } from '../suggest.js'
 import { anyChar, complement, union, type CharRange } from './characters.js'
-import {
-  alt,
-  chars,
-  repeat,
-  seq,
-  text,
-  type Expr,
-  type GrammarBuilder,
-} from './expression.js'
+import { alt, chars, repeat, seq, text, type Expr, type GrammarBuilder } from './expression.js'
 import type { Grammar } from './grammar.js'
 import { isSatisfiable, leftRecursion } from './grammar-facts.js'
 

@@ -105,6 +105,28 @@ export function readResponseFormat(given: unknown): AnswerFormat | undefined {
   }
 }
 
+/**
+ * The same form as plain data. A schema object's own check is not in it.
+ *
+ * @throws InvalidArgumentError for a regular expression with flags that a text cannot have.
+ */
+export function formatToJson(format: ResponseFormat): ResponseFormat {
+  if (isStandardSchema(format)) {
+    return { type: 'json_schema', schema: readSchema(format, 'responseFormat').json }
+  }
+  if (format.type === 'json_schema') {
+    const { schema } = 'json_schema' in format ? format.json_schema : format
+    return { type: 'json_schema', schema: readSchema(schema, 'responseFormat.schema').json }
+  }
+  if (format.type !== 'regex' || typeof format.pattern === 'string') return format
+  const { source, flags } = format.pattern
+  if (!/[isv]/.test(flags)) return { type: 'regex', pattern: source }
+  throw invalid(
+    'pattern',
+    `has the flags '${flags}', which JSON cannot carry. Write the pattern without.`,
+  )
+}
+
 const typeNames = ['text', 'json_object', 'json_schema', 'regex', 'grammar', 'choice'] as const
 const schemaTypes: readonly unknown[] = [
   ...['object', 'array', 'string', 'number', 'integer', 'boolean', 'null'],

@@ -1,4 +1,5 @@
 /** One answer to a prompt: runs it on the engine and collects what comes. */
+import type { AnswerFormat } from '../constraint/response-format.js'
 import { fromNativeError } from '../errors.js'
 import { GroundingReader } from '../grounding/reader.js'
 import type {
@@ -32,6 +33,7 @@ export interface ChoiceContext {
   prompt: Prompt
   options: EffectiveOptions
   toolUse?: ToolUse | undefined
+  format?: AnswerFormat | undefined
   /** What the answer must look like; absent = anything. */
   grammar?: NativeGrammar | undefined
   /** Higher runs first. */
@@ -178,6 +180,7 @@ class ChoiceCollector {
     this.#show(this.#answer.finish(reason === 'stop'))
     const { options } = this.#context
     const { boxes, unplacedBoxes } = this.#found
+    const finishReason = this.#finishReason(reason)
     return {
       index: this.#index,
       text: this.#answer.text,
@@ -185,7 +188,8 @@ class ChoiceCollector {
       boxes,
       unplacedBoxes,
       toolCalls: this.#calls,
-      finishReason: this.#finishReason(reason),
+      ...this.#object(finishReason),
+      finishReason,
       seed: seedOf(this.#index, options),
       tokenIds: this.#answer.tokenIds,
       ...(options.logprobs && { logprobs: this.#logprobs }),
@@ -198,6 +202,18 @@ class ChoiceCollector {
       return this.#calls.length > 0 ? 'tool-calls' : 'stop'
     }
     return this.#isCut || reason === 'cancelled' ? 'abort' : reason
+  }
+
+  #object(finishReason: FinishReason): Pick<Choice, 'object' | 'objectError'> {
+    const { format, options } = this.#context
+    if (!format?.parse || finishReason === 'tool-calls') return {}
+    const parsed = format.parse(this.#answer.text)
+    const isWhole = finishReason === 'stop'
+    // A number, or one of several choices, may be the beginning of another.
+    const hasEnd = isWhole || /[}\]"]$/.test(this.#answer.text)
+    if ('value' in parsed && hasEnd) return { object: parsed.value }
+    if ('error' in parsed && isWhole && !this.#answer.stopped) return { objectError: parsed.error }
+    return { objectError: whyIncomplete(finishReason, options.maxTokens) }
   }
 
   #show(text: string): void {
@@ -224,6 +240,13 @@ class ChoiceCollector {
     this.#told = this.#logprobs.length
     return { logprob: last.logprob, logprobs }
   }
+}
+
+function whyIncomplete(finishReason: FinishReason, maxTokens: number): string {
+  if (finishReason === 'abort') return 'The answer was aborted before it was complete.'
+  return finishReason === 'length'
+    ? `The answer was not complete after ${maxTokens} tokens. Raise maxTokens, or ask for less.`
+    : 'The answer met a stop string before it was complete. Leave out stop.'
 }
 
 function toError(error: unknown): Error {

@@ -1,6 +1,9 @@
 /** One request from its options to its result. */
 import { workOf } from './estimate.js'
+import type { GrammarCompiler } from '../constraint/compiler.js'
+import { readResponseFormat } from '../constraint/response-format.js'
 import type { NativeModel, NativeStats } from '../native.js'
+import { answerGrammar } from './answer-grammar.js'
 import type { Abort } from './abort.js'
 import { emptyChoice, runChoice, type ChoiceContext, type FinishedChoice } from './choice.js'
 import { resolveLogitBias } from './logit-bias.js'
@@ -23,6 +26,7 @@ export interface GenerationContext extends PromptContext {
   promptLookupTokens: number
   /** Ids that end an answer. */
   stopIds: Int32Array
+  grammars: GrammarCompiler
 }
 
 /** How a request is called, and what its result is called in OpenAI's forms. */
@@ -64,10 +68,14 @@ export async function runGeneration(
     const usage: Usage = { ...noTokens, ...prompt.counts }
     emit({ type: 'start', usage, images: prompt.images })
     const { cache: useCache = true, priority = 0 } = given
-    const { toolUse } = prompt
+    const { toolUse, continues } = prompt
+    const format = readResponseFormat(given.responseFormat)
+    const grammar = answerGrammar({ format, toolUse, continues })
+    const compiled = grammar && (await abort.race(context.grammars.compile(grammar)))
+    const form = { toolUse, format, grammar: compiled }
     const maxDraftTokens = given.promptLookupTokens ?? context.promptLookupTokens
     const run = { priority, useCache, maxDraftTokens, abort, keepPart, emit }
-    const choices = { prompt, options, toolUse, ...run }
+    const choices = { prompt, options, ...form, ...run }
     const finished = await runChoices(context, choices)
     const [first] = finished
     if (first !== undefined && finished.length === 1) {

@@ -4,7 +4,9 @@ import { z } from 'zod'
 import type { ChatMessage, RawPrompt } from '../chat/messages.js'
 import { readToolUse, type ToolChoice, type ToolDefinition } from '../chat/tools.js'
 import type { GenerationDefaults } from '../checkpoint/checkpoint.js'
+import { readResponseFormat, type ResponseFormat } from '../constraint/response-format.js'
 import { InvalidArgumentError } from '../errors.js'
+import { answerGrammar } from './answer-grammar.js'
 import type { Abort } from './abort.js'
 import { parseOptions } from './parse-options.js'
 
@@ -84,6 +86,11 @@ const requestSchema = z.strictObject({
   logprobs: z.boolean().optional(),
   /** How many of the likeliest tokens come with each of the answer, 0 to 20. Above 0, `logprobs` is on. */
   topLogprobs: z.int().min(0).max(20).optional(),
+  /**
+   * The form that the answer is to have, which every token of it then keeps to: JSON that fits a schema, a
+   * regular expression, a grammar, or one of some texts. A Zod or Standard Schema object is one too.
+   */
+  responseFormat: z.custom<ResponseFormat>().optional(),
   /** Functions that the model may ask the caller to run. */
   tools: z.custom<readonly ToolDefinition[]>().optional(),
   /** Whether it may (`'auto'`), must (`'required'`), or must not (`'none'`), or the one that it must. Default: `'auto'`. */
@@ -159,6 +166,7 @@ const aliases = {
   stop_strings: 'stop',
   top_logprobs: 'topLogprobs',
   stream_options: 'streamOptions',
+  response_format: 'responseFormat',
   tool_choice: 'toolChoice',
   parallel_tool_calls: 'parallelToolCalls',
   prompt_lookup_num_tokens: 'promptLookupTokens',
@@ -179,10 +187,23 @@ export type PromptInput =
  * A request to `generate()` or `stream()`: the conversation and how to answer it. The body of an
  * OpenAI chat completion is one too; null counts as not given.
  */
-export type GenerateRequest = PromptInput & {
-  [Name in Exclude<keyof CanonicalRequest, 'messages' | 'prompt'>]?: CanonicalRequest[Name] | null
+export type GenerateRequest<Format = ResponseFormat> = PromptInput &
+  RequestOptions &
+  FormatOption<Format>
+
+/** All options but for the form of the answer. */
+export type RequestOptions = {
+  [Name in Exclude<keyof CanonicalRequest, 'messages' | 'prompt' | 'responseFormat'>]?:
+    CanonicalRequest[Name] | null
 } & {
-  [Alias in keyof Aliases]?: CanonicalRequest[Aliases[Alias]] | null
+  [Alias in Exclude<keyof Aliases, 'response_format'>]?: CanonicalRequest[Aliases[Alias]] | null
+}
+
+/** Apart, so that the type of `result.object` follows from it. */
+export interface FormatOption<Format> {
+  /** The form that the answer is to have. */
+  responseFormat?: Format | null | undefined
+  response_format?: Format | null | undefined
 }
 
 const asTools = 'Give the functions as tools: [{ name, description, parameters }].'
@@ -192,8 +213,7 @@ const unsupportedOption = 'This version does not support it; leave it out.'
 const unsupported: Readonly<Record<string, string>> = {
   ...Object.fromEntries(
     [
-      ...['responseFormat', 'response_format', 'num_beams', 'numBeams'],
-      ...['store', 'service_tier', 'modalities', 'audio', 'prediction'],
+      ...['num_beams', 'numBeams', 'store', 'service_tier', 'modalities', 'audio', 'prediction'],
       ...['reasoning_effort', 'verbosity', 'web_search_options'],
     ].map((name) => [name, unsupportedOption]),
   ),
@@ -226,7 +246,7 @@ export function parseRequest(request: unknown, method?: 'generate' | 'stream'): 
     )
   }
   checkInput(parsed)
-  checkTools(parsed)
+  checkForm(parsed)
   return parsed
 }
 
@@ -260,9 +280,11 @@ const templateOptions = [
 ]
 
 /** Before anything else is done for a request. */
-function checkTools(request: CanonicalRequest): void {
-  const use = readToolUse(request)
-  if (use === undefined || use.choice === 'auto' || request.addGenerationPrompt !== false) return
+function checkForm(request: CanonicalRequest): void {
+  const toolUse = readToolUse(request)
+  answerGrammar({ toolUse, format: readResponseFormat(request.responseFormat), continues: false })
+  const isForced = toolUse !== undefined && toolUse.choice !== 'auto'
+  if (!isForced || request.addGenerationPrompt !== false) return
   throw new InvalidArgumentError(
     'generate() request: toolChoice wants a call at the beginning of an answer, and addGenerationPrompt: false ' +
       'begins none. Leave out one of them.',

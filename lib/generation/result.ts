@@ -71,7 +71,7 @@ export interface ImageResult extends ImageInfo {
 }
 
 /** One of the answers to a prompt. */
-export interface Choice {
+export interface Choice<Value = unknown> {
   index: number
   /** The answer without special tokens, up to its first call of a tool. */
   text: string
@@ -86,6 +86,13 @@ export interface Choice {
   unplacedBoxes: NormalizedGrounding[]
   /** What the model calls, in order; a call that the end of the answer cut off is left out. */
   toolCalls: ToolCall[]
+  /**
+   * The value of the answer, where `responseFormat` asks for JSON or a choice: parsed, and where a Zod or
+   * Standard Schema object was given, what that makes of it. Absent where there is none: see `objectError`.
+   */
+  object?: Value
+  /** Why there is no `object`, for example because the answer ended at `maxTokens`. */
+  objectError?: string
   finishReason: FinishReason
   /** Give it to a later request to draw the same tokens again. */
   seed: number
@@ -96,9 +103,9 @@ export interface Choice {
 }
 
 /** A whole answer. With `n`, its text and what belongs to it are those of the first choice. */
-export interface GenerateResult extends Omit<Choice, 'index'> {
+export interface GenerateResult<Value = unknown> extends Omit<Choice<Value>, 'index'> {
   /** All `n` answers; the first is the one above. */
-  choices: Choice[]
+  choices: Choice<Value>[]
   usage: Usage
   timings: Timings
   /** Original and resized sizes of the images, in order of appearance. */

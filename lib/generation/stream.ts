@@ -7,15 +7,17 @@ import type { GenerateResult, GenerationEvent } from './result.js'
 import { serverSentEvents, toReadableStream } from './web-streams.js'
 
 /** Runs the request; tells `emit` what happens. */
-export type StartGeneration = (emit: (event: GenerationEvent) => void) => Promise<GenerateResult>
+export type StartGeneration<Value = unknown> = (
+  emit: (event: GenerationEvent) => void,
+) => Promise<GenerateResult<Value>>
 
 /**
  * The events of one answer, to be read once: as events, or as strings through `textStream`. Leaving the
  * loop cancels the request. A slow reader holds back nothing but its own queue.
  */
-export class GenerationStream implements AsyncIterable<GenerationEvent> {
+export class GenerationStream<Value = unknown> implements AsyncIterable<GenerationEvent> {
   /** The whole answer. Rejects as the iterator does; nobody has to look at it. */
-  readonly result: Promise<GenerateResult>
+  readonly result: Promise<GenerateResult<Value>>
   /** The text alone, piece by piece. Concatenated it is the result's `text`: with `n`, the first answer's. */
   readonly textStream: AsyncIterable<string> = {
     [Symbol.asyncIterator]: () =>
@@ -26,7 +28,11 @@ export class GenerationStream implements AsyncIterable<GenerationEvent> {
   readonly #events = new EventQueue<GenerationEvent>()
   #isRead = false
 
-  constructor(abort: Abort, start: StartGeneration, identity = identify(undefined, 'qwen2-vl')) {
+  constructor(
+    abort: Abort,
+    start: StartGeneration<Value>,
+    identity = identify(undefined, 'qwen2-vl'),
+  ) {
     this.#abort = abort
     this.#identity = identity
     this.result = start((event) => this.#events.push(event))

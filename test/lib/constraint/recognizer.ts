@@ -24,7 +24,9 @@ export function matches({ rules }: Grammar, text: string): boolean {
       if ('rule' in symbol) return endsOfRule(symbol.rule, begin)
       if ('text' in symbol) {
         const wanted = Array.from(symbol.text, (character) => character.codePointAt(0)!)
-        return wanted.every((code, i) => codePoints[begin + i] === code) ? [begin + wanted.length] : []
+        return wanted.every((code, i) => codePoints[begin + i] === code)
+          ? [begin + wanted.length]
+          : []
       }
       const code = codePoints[begin]
       const isIn = code !== undefined && symbol.chars.some(([a, b]) => code >= a && code <= b)
@@ -86,7 +88,8 @@ export function sample({ rules }: Grammar, random: () => number): string {
     }
     if (!('min' in symbol)) return ofRule(symbol.rule, depth + 1)
     const { rule, min, max } = symbol
-    const most = costs[rule] === Infinity || depth >= MAX_DEPTH ? min : Math.min(max ?? min + 4, min + 4)
+    const most =
+      costs[rule] === Infinity || depth >= MAX_DEPTH ? min : Math.min(max ?? min + 4, min + 4)
     const count = min + Math.floor(random() * (most - min + 1))
     return Array.from({ length: count }, () => ofRule(rule, depth + 1)).join('')
   }
@@ -98,7 +101,7 @@ function costsOf(rules: readonly GrammarRule[]): number[] {
   const costs = rules.map(() => Infinity)
   const costOf = (symbol: GrammarSymbol) =>
     'rule' in symbol && !('min' in symbol && symbol.min === 0) ? costs[symbol.rule]! : 0
-  for (let changed = true; changed; ) {
+  for (let changed = true; changed;) {
     changed = false
     rules.forEach((rule, index) => {
       const cost = 1 + Math.min(...rule.map((sequence) => Math.max(0, ...sequence.map(costOf))))

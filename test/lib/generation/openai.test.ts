@@ -112,7 +112,7 @@ describe('an OpenAI body', () => {
 
   it.each([
     [{ tools: [{ type: 'function', function: { name: 'a b' } }] }, 'tools[0].function.name'],
-    [{ response_format: { type: 'json_object' } }, 'response_format'],
+    [{ response_format: { type: 'json' } as never }, 'responseFormat.type'],
     [{ stream: true }, 'stream'],
     [{ store: true }, 'store'],
     [{ max_token: 5 }, 'max_token'],

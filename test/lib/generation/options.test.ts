@@ -73,8 +73,6 @@ describe('parseRequest', () => {
   it.each([
     ['service_tier', 'auto'],
     ['prediction', {}],
-    ['response_format', { type: 'json_object' }],
-    ['responseFormat', { type: 'text' }],
     ['num_beams', 4],
     ['store', true],
   ])('refuses %s, which it knows but cannot do, and says the way out', (name, value) => {

@@ -24,7 +24,7 @@ function open() {
   let reject!: (reason: unknown) => void
   const stream = new GenerationStream(abort, (given) => {
     emit = given
-    return new Promise((...settle) => ([resolve, reject] = settle))
+    return new Promise<GenerateResult>((...settle) => ([resolve, reject] = settle))
   })
   abort.onAbort(() => reject(abort.reason))
   return { stream, abort, emit, finish: () => resolve({ text: 'ab' } as GenerateResult), reject }
