@@ -11,6 +11,7 @@ struct Shape {
   int segments;
   DType dtype;
   std::vector<int64_t> row_counts;
+  Activation activation = Activation::kNone;
 };
 
 // Of the 2B model. One row is a matrix-vector product, bound by memory; 8 are a batch of sequences;
@@ -21,11 +22,11 @@ const std::vector<Shape>& shapes() {
   static const std::vector<Shape> shapes = {
       {"qkv", 2048, 1536, 1, DType::kBF16, kFew},
       {"o", 1536, 1536, 8, DType::kBF16, kFew},
-      {"gate_up", 17920, 1536, 1, DType::kBF16, kMost},
+      {"gate_up", 17920, 1536, 1, DType::kBF16, kMost, Activation::kSwiGlu},
       {"down", 1536, 8960, 8, DType::kBF16, kFew},
       {"head", 151936, 1536, 1, DType::kBF16, {1, 8}},
-      {"gate_up", 17920, 1536, 1, DType::kF16, {1, 8, 512}},
-      {"gate_up", 17920, 1536, 1, DType::kF32, {1, 8, 512}},
+      {"gate_up", 17920, 1536, 1, DType::kF16, {1, 8, 512}, Activation::kSwiGlu},
+      {"gate_up", 17920, 1536, 1, DType::kF32, {1, 8, 512}, Activation::kSwiGlu},
       {"vision qkv", 3840, 1280, 1, DType::kBF16, {1024}},
       {"vision proj", 1280, 1280, 1, DType::kBF16, {1024}},
       {"vision fc1", 5120, 1280, 1, DType::kBF16, {1024}},
@@ -59,11 +60,12 @@ void run_shape(Suite& suite, const Shape& shape) {
   size_t next = 0;
   for (const int64_t rows : shape.row_counts) {
     std::vector<float> x = numbers(rows * k);
-    std::vector<float> out(static_cast<size_t>(rows * n));
+    const int64_t columns = shape.activation == Activation::kSwiGlu ? n / 2 : n;
+    std::vector<float> out(static_cast<size_t>(rows * columns));
     const auto operations = 2.0 * static_cast<double>(rows) * static_cast<double>(n * k);
     suite.run({row_name(shape, rows), weight_bytes, operations}, [&] {
-      backend.linear(tensor(out, rows, n), tensor(x, rows, k), *weights[next++ % weights.size()],
-                     {});
+      backend.linear(tensor(out, rows, columns), tensor(x, rows, k),
+                     *weights[next++ % weights.size()], {nullptr, nullptr, shape.activation});
     });
   }
 }

@@ -5,7 +5,7 @@
 namespace qvl::bench {
 namespace {
 
-constexpr int64_t kHidden = 1536, kFeedForward = 8960, kVisionWidth = 1280;
+constexpr int64_t kHidden = 1536, kVisionWidth = 1280;
 constexpr int64_t kHeads = 12, kGroups = 2, kDim = 128;
 
 /// Several copies of an operation's rows, used in turn so that they come from memory.
@@ -64,16 +64,6 @@ void run_norms(Suite& suite, int64_t rows) {
   }
 }
 
-void run_swiglu(Suite& suite, int64_t rows) {
-  const std::string name = text("swiglu ", rows, "×", kFeedForward);
-  if (!suite.wants(name)) return;
-  Buffers x(rows, 2 * kFeedForward, kFeedForward);
-  suite.run({name, x.bytes(), 0}, [&] {
-    x.next();
-    suite.backend().swiglu(x.out(), x.in());
-  });
-}
-
 // Rotates queries and keys and appends keys and values, as a layer does.
 void run_rope_append(Suite& suite, int64_t rows) {
   const std::string name = text("rope and append ", rows);
@@ -103,7 +93,6 @@ void run_rope_append(Suite& suite, int64_t rows) {
 void run_rows(Suite& suite) {
   for (const int64_t rows : {1, 512}) {
     run_norms(suite, rows);
-    run_swiglu(suite, rows);
     run_rope_append(suite, rows);
   }
 }

@@ -22,6 +22,7 @@ const KernelTable& scalar_kernels() {
       .num_row_tiles = nullptr,
       .linear_packed = nullptr,
       .linear_scratch_floats = 0,
+      .panels_at_once = 1,
       .attention = scalar::attention,
       .attention_parts = scalar::attention_parts,
       .merge_attention = scalar::merge_attention,

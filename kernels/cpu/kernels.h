@@ -26,7 +26,8 @@ namespace qvl::kernels {
 /// How numbers are stored. Arithmetic is always fp32.
 enum class Format : uint8_t { kF32, kBF16, kF16 };
 
-enum class Activation : uint8_t { kNone, kQuickGelu, kGelu };
+/// kSwiGlu: see LinearArgs.
+enum class Activation : uint8_t { kNone, kQuickGelu, kGelu, kSwiGlu };
 
 constexpr int kPanelWidth = 32;
 constexpr int kTileWidth = 16;  // columns that the inner loops treat together
@@ -53,6 +54,9 @@ static constexpr int64_t partial_floats(int64_t head_dim) { return padded_head_d
 
 /// out = residual + activation(x * weight^T + bias).
 ///
+/// With kSwiGlu the weight has 2 N rows, N a multiple of 32: a gate's, then those of what it lets
+/// through; out = silu(x * gate^T) * (x * up^T), without bias and residual.
+///
 /// The K inputs are cut into `segments` equal parts. Over each part an output is one chain of fused
 /// multiply-adds, k ascending, from 0; the parts are added as a balanced binary tree:
 /// ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7)).
@@ -72,6 +76,11 @@ struct LinearArgs {
   Format format;
   Activation activation;
 };
+
+/// The panel that the gate in `panel` lets through.
+static inline int64_t up_panel(const LinearArgs& args, int64_t panel) {
+  return num_panels(args.out_features) + panel;
+}
 
 /// Softmax attention of the query heads that share one key/value head. Query row r is token
 /// t = r / group and head j = r % group of the group: q and out are at t * stride + j * head_dim.
@@ -120,7 +129,7 @@ struct KernelTable {
   /// What a processor must have to run them, as named by processor_features(); null ends the list.
   const char* const* processor_features;
 
-  /// Panels [first_panel, last_panel) of all rows, reading x in place.
+  /// Panels [first_panel, last_panel) of out in all rows, reading x in place.
   void (*linear)(const LinearArgs& args, int64_t first_panel, int64_t last_panel);
   /// Up to this many rows `linear` is the faster way; beyond, pack_rows and linear_packed.
   int64_t max_unpacked_rows;
@@ -128,11 +137,13 @@ struct KernelTable {
   /// height, tile i [K][height] at packed + first row * K.
   void (*pack_rows)(float* packed, const LinearArgs& args, int64_t first_tile, int64_t last_tile);
   int64_t (*num_row_tiles)(int64_t rows);
-  /// Row tiles [first_tile, last_tile) x panels [first_panel, last_panel).
+  /// Row tiles [first_tile, last_tile) x panels [first_panel, last_panel) of out; fastest with
+  /// multiples of panels_at_once.
   void (*linear_packed)(const LinearArgs& args, const float* packed, int64_t first_tile,
                         int64_t last_tile, int64_t first_panel, int64_t last_panel, float* scratch);
   /// Floats of scratch that linear_packed needs, whatever its range.
   int64_t linear_scratch_floats;
+  int64_t panels_at_once;
 
   /// Query rows [first_row, last_row), at most max_attention_rows of them.
   void (*attention)(const AttentionArgs& args, int64_t first_row, int64_t last_row, float* scratch);

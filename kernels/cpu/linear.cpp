@@ -46,6 +46,7 @@ float activate(float x, Activation activation) {
       return quick_gelu(x);
     case Activation::kGelu:
       return gelu(x);
+    case Activation::kSwiGlu:
     case Activation::kNone:
       break;
   }
@@ -62,6 +63,14 @@ void linear(const LinearArgs& args, int64_t first_panel, int64_t last_panel) {
     for (int64_t row = 0; row < args.rows; ++row) {
       float sums[kPanelWidth];
       panel_sums(args, row, panel, sums);
+      if (args.activation == Activation::kSwiGlu) {
+        float up[kPanelWidth];
+        panel_sums(args, row, up_panel(args, panel), up);
+        for (int64_t i = 0; i < count; ++i) {
+          args.out[row * args.out_stride + first + i] = silu(sums[i]) * up[i];
+        }
+        continue;
+      }
       for (int64_t i = 0; i < count; ++i) {
         float value = sums[i];
         if (args.bias != nullptr) value += args.bias[first + i];

@@ -19,6 +19,7 @@ constexpr KernelTable kTable = {
     .num_row_tiles = num_row_tiles,
     .linear_packed = linear_packed,
     .linear_scratch_floats = kLinearScratchFloats,
+    .panels_at_once = kPanelsAtOnce,
     .attention = attention,
     .attention_parts = attention_parts,
     .merge_attention = merge_attention,

@@ -21,26 +21,6 @@ QVL_ALWAYS_INLINE inline void multiply_step(Vector (&acc)[kRows][kVectors],
   });
 }
 
-/// acc [kRows][kVectors * kLanes] += a [kRows, count] * b [count, kVectors * kLanes], one chain per
-/// element, k ascending. a(r, k) is at a + r * kRowStep + k * kStep; row k of b at b + k * b_step.
-/// `each(k)` is called besides: a prefetch, say.
-template <int kRows, int kVectors, int kRowStep, int kStep, class... Each>
-QVL_ALWAYS_INLINE inline void multiply_tile(Vector (&acc)[kRows][kVectors], const float* a,
-                                            const float* b, int64_t b_step, int64_t count,
-                                            const Each&... each) {
-  for (int64_t k = 0; k < count; ++k) {
-    (each(k), ...);
-    Vector weights[kVectors];
-    unroll<kVectors>([&](auto column) QVL_ALWAYS_INLINE {
-      weights[decltype(column)::value] = load(b + decltype(column)::value * kLanes);
-    });
-    multiply_step<kRows, kVectors>(
-        acc, weights, [&](int r) QVL_ALWAYS_INLINE { return load_broadcast(a + r * kRowStep); });
-    a += kStep;
-    b += b_step;
-  }
-}
-
 template <int kRows, int kVectors>
 QVL_ALWAYS_INLINE inline void zero_tile(Vector (&acc)[kRows][kVectors]) {
   unroll<kRows * kVectors>([&](auto index) QVL_ALWAYS_INLINE {

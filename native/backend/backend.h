@@ -76,7 +76,9 @@ struct SequenceSpan {
   std::span<const int32_t> blocks;  // block table; covers num_cached + num_tokens tokens
 };
 
-enum class Activation : uint8_t { kNone, kQuickGelu, kGelu };
+/// kSwiGlu: the weight is a gate's rows, then as many of what it lets through, and out has half of
+/// its out_features: out = silu(x gate^T) * (x up^T). No bias, no residual.
+enum class Activation : uint8_t { kNone, kQuickGelu, kGelu, kSwiGlu };
 
 struct LinearOptions {
   const Buffer* bias = nullptr;      // [out_features] F32
@@ -131,8 +133,6 @@ class Backend {
                           float eps) = 0;
   /// out [T, out_features] = residual + activation(x [T, in_features] * weight^T + bias).
   virtual void linear(Tensor out, Tensor x, const Weight& weight, const LinearOptions& options) = 0;
-  /// out [T, F] = silu(gate_up[:, 0..F)) * gate_up[:, F..2F).
-  virtual void swiglu(Tensor out, Tensor gate_up) = 0;
   /// Rotates each head in place, half convention: x = x * cos + rot(x) * sin with
   /// rot(x) = [-x[D/2..D), x[0..D/2)]. x [T, heads * D]; cos, sin [T, D/2] F32, repeated once to D.
   virtual void rope(Tensor x, int64_t head_dim, Tensor cos, Tensor sin) = 0;

@@ -87,7 +87,6 @@ LanguageModel::LanguageModel(const ModelConfig& config, DecoderWeights weights,
   normed_ = buffer(config.hidden_size);
   attended_ = buffer(config.hidden_size);
   qkv_ = buffer(qkv_cols());
-  gate_up_ = buffer(2 * config.intermediate_size);
   inner_ = buffer(config.intermediate_size);
   cos_ = buffer(config.head_dim() / 2);
   sin_ = buffer(config.head_dim() / 2);
@@ -224,10 +223,9 @@ void LanguageModel::run_layer(const Step& step, int64_t index, Activations& acti
   const Tensor x = activations.x;
   backend_->linear(x, activations.attended, *layer.o_proj, {nullptr, &x});
   backend_->rms_norm(activations.normed, x, *layer.post_attention_norm, config_.rms_norm_eps);
-  const Tensor gate_up = gate_up_.first_rows(x.rows);
   const Tensor inner = inner_.first_rows(x.rows);
-  backend_->linear(gate_up, activations.normed, *layer.gate_up, {});
-  backend_->swiglu(inner, gate_up);
+  backend_->linear(inner, activations.normed, *layer.gate_up,
+                   {nullptr, nullptr, Activation::kSwiGlu});
   backend_->linear(x, inner, *layer.down_proj, {nullptr, &x});
 }
 

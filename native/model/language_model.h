@@ -93,7 +93,7 @@ class LanguageModel {
   std::unique_ptr<KvCache> cache_;
   TensorBuffer x_, normed_, attended_;  // [max_step_tokens, C] each
   TensorBuffer qkv_;                    // [max_step_tokens, (H + 2G) * D]
-  TensorBuffer gate_up_, inner_;        // [max_step_tokens, 2F], [max_step_tokens, F]
+  TensorBuffer inner_;                  // [max_step_tokens, F]
   TensorBuffer cos_, sin_;              // [max_step_tokens, D / 2]
   TensorBuffer head_out_;               // [kHeadRows, V]
   std::vector<float> logits_;           // [wanted rows, V] on the host

@@ -85,7 +85,6 @@ class CpuBackend final : public Backend {
   void layer_norm(Tensor out, Tensor x, const Buffer& weight, const Buffer& bias,
                   float eps) override;
   void linear(Tensor out, Tensor x, const Weight& weight, const LinearOptions& options) override;
-  void swiglu(Tensor out, Tensor gate_up) override;
   void rope(Tensor x, int64_t head_dim, Tensor cos, Tensor sin) override;
   void append_kv(KvCache& cache, int64_t layer, Tensor k, Tensor v,
                  std::span<const SequenceSpan> sequences) override;
@@ -108,6 +107,8 @@ class CpuBackend final : public Backend {
   template <class Body>
   void for_rows(int64_t rows, int64_t elements_per_row, const Body& body);
   void linear_packed(const kernels::LinearArgs& args);
+  /// SwiGLU of a weight whose halves do not begin at panels: in two steps.
+  void linear_then_swiglu(Tensor out, Tensor x, const Weight& weight);
   /// One key/value head's queries in one sequence or segment: an AttentionArgs and a row range.
   struct AttentionTask {
     kernels::AttentionArgs args;
@@ -123,6 +124,7 @@ class CpuBackend final : public Backend {
   DeviceInfo device_;
   std::vector<Scratch> thread_scratch_;  // one a thread
   Scratch shared_scratch_;
+  Scratch gate_up_scratch_;
   Scratch partials_;  // of attention over parts of the keys
 };
 

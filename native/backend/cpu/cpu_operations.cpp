@@ -15,7 +15,7 @@ constexpr int64_t kMinParallelElements = 16 * 1024;
 constexpr int64_t kMaxPackedBytes = int64_t{16} << 20;
 constexpr int64_t kMinPackedRows = 96;
 // Tasks a thread should get of a matrix product, so that a delayed thread holds up little.
-constexpr int64_t kTasksPerThread = 8;
+constexpr int64_t kTasksPerThread = 4;
 
 const float* f32_data(const Buffer& buffer, int64_t count) {
   require(buffer.size_bytes() / sizeof(float) >= static_cast<size_t>(count),
@@ -33,6 +33,8 @@ kernels::Activation to_activation(Activation activation) {
       return kernels::Activation::kQuickGelu;
     case Activation::kGelu:
       return kernels::Activation::kGelu;
+    case Activation::kSwiGlu:
+      return kernels::Activation::kSwiGlu;
     case Activation::kNone:
       break;
   }
@@ -103,13 +105,6 @@ void CpuBackend::layer_norm(Tensor out, Tensor x, const Buffer& weight, const Bu
            [&](int64_t begin, int64_t end) { kernels_.layer_norm(args, w, b, eps, begin, end); });
 }
 
-void CpuBackend::swiglu(Tensor out, Tensor gate_up) {
-  const kernels::RowsArgs args = rows_args(out, gate_up);
-  require(gate_up.cols == 2 * out.cols, "swiglu: gate_up must have twice the columns");
-  for_rows(out.rows, out.cols,
-           [&](int64_t begin, int64_t end) { kernels_.swiglu(args, begin, end); });
-}
-
 void CpuBackend::rope(Tensor x, int64_t head_dim, Tensor cos, Tensor sin) {
   require_f32(x);
   require_f32(cos);
@@ -129,7 +124,13 @@ void CpuBackend::linear(Tensor out, Tensor x, const Weight& weight, const Linear
   require_f32(x);
   require(out.rows == x.rows, "linear: rows differ");
   require(x.cols == spec.in_features, "linear: columns of x differ from in_features");
-  require(out.cols == spec.out_features, "linear: columns of out differ from out_features");
+  if (options.activation == Activation::kSwiGlu) {
+    require(2 * out.cols == spec.out_features, "linear: out must have half of out_features");
+    require(options.bias == nullptr && options.residual == nullptr, "linear: SwiGLU stands alone");
+    if (out.cols % kernels::kPanelWidth != 0) return linear_then_swiglu(out, x, weight);
+  } else {
+    require(out.cols == spec.out_features, "linear: columns of out differ from out_features");
+  }
   kernels::LinearArgs args{};
   args.out = out.f32();
   args.x = x.f32();
@@ -143,7 +144,7 @@ void CpuBackend::linear(Tensor out, Tensor x, const Weight& weight, const Linear
     args.residual_stride = residual.row_stride;
   }
   args.rows = x.rows;
-  args.out_features = spec.out_features;
+  args.out_features = out.cols;
   args.in_features = spec.in_features;
   args.out_stride = out.row_stride;
   args.x_stride = x.row_stride;
@@ -154,12 +155,22 @@ void CpuBackend::linear(Tensor out, Tensor x, const Weight& weight, const Linear
   if (args.rows > kernels_.max_unpacked_rows) return linear_packed(args);
 
   const int64_t panels = kernels::num_panels(args.out_features);
-  if (args.rows * args.in_features * args.out_features < kMinParallelElements) {
+  if (args.rows * args.in_features * spec.out_features < kMinParallelElements) {
     return kernels_.linear(args, 0, panels);
   }
   // Every thread streams one contiguous part of the weight.
   pool_.run_static(panels, 4,
                    [&](int64_t begin, int64_t end, int) { kernels_.linear(args, begin, end); });
+}
+
+void CpuBackend::linear_then_swiglu(Tensor out, Tensor x, const Weight& weight) {
+  const int64_t cols = weight.spec().out_features;
+  Tensor gate_up = {nullptr, x.rows, cols, cols};
+  gate_up.data = gate_up_scratch_.get(static_cast<int64_t>(checked_bytes(x.rows, cols)));
+  linear(gate_up, x, weight, {});
+  const kernels::RowsArgs args = rows_args(out, gate_up);
+  for_rows(out.rows, out.cols,
+           [&](int64_t begin, int64_t end) { kernels_.swiglu(args, begin, end); });
 }
 
 // Many rows: blocks of rows are packed, then every panel goes over the block.
@@ -184,8 +195,8 @@ void CpuBackend::linear_packed(const kernels::LinearArgs& all) {
     });
 
     // Tasks are panels x tiles; tiles are divided only when there are too few panels.
+    const int64_t panels_per_task = std::min(panels, kernels_.panels_at_once);
     const int64_t wanted = kTasksPerThread * pool_.num_threads();
-    const int64_t panels_per_task = std::max<int64_t>(panels / wanted, 1);
     const int64_t panel_parts = kernels::ceil_div(panels, panels_per_task);
     const int64_t tile_parts = std::min(tiles, kernels::ceil_div(wanted, panel_parts));
     pool_.run_dynamic(panel_parts * tile_parts, [&](int64_t task, int thread) {

@@ -196,6 +196,32 @@ TEST(activations_and_missing_parts_have_the_bits_of_the_scalar_version) {
   }
 }
 
+TEST(swiglu_has_the_bits_of_the_products_and_the_operation_apart) {
+  for (const KernelTable* table : all_kernels()) {
+    for (const Format format : kFormats) {
+      for (const int64_t width : {32, 64, 96, 160, 224}) {  // whole passes of panels, and not
+        for (const int64_t rows : {1, 3, 14, 33}) {
+          Layer both(rows, 2 * width, 50, format);
+          both.with_bias = both.with_residual = false;
+          const std::vector<float> gate_up = both.run(kernels::scalar_kernels());
+          Layer fused = both;
+          fused.out_features = width;
+          fused.activation = Activation::kSwiGlu;
+          std::vector<float> expected;
+          fused.args(expected);
+          kernels::scalar_kernels().swiglu({expected.data(), gate_up.data(), width,
+                                            width + Layer::kGap, 2 * width + Layer::kGap},
+                                           0, rows);
+          CHECK(same_bits(fused.run(*table), expected));
+          if (table->linear_packed != nullptr) {
+            CHECK(same_bits(fused.run_packed(*table), expected));
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(a_row_does_not_depend_on_the_rows_beside_it) {
   const int64_t most = 300;  // more than one block of row tiles
   const Layer all(most, 40, 96, Format::kBF16, 2);
