@@ -78,8 +78,8 @@ void merge_part(float* total, const float* part, int64_t dim) {
 
 void write_row(const AttentionArgs& args, int64_t row, const float* total) {
   float* out = args.out + row / args.group * args.out_stride + row % args.group * args.head_dim;
-  const float sum = total[sum_index(args.head_dim)];
-  for (int64_t d = 0; d < args.head_dim; ++d) out[d] = total[d] / sum;
+  const float inverse = 1.0f / total[sum_index(args.head_dim)];
+  for (int64_t d = 0; d < args.head_dim; ++d) out[d] = total[d] * inverse;
 }
 
 }  // namespace

@@ -137,8 +137,8 @@ void score_block(const AttentionTile& tile, int64_t num_keys, const char* keys, 
 
 // ---- weights ----
 
-// scores [count] become weights; `sums` gets their sum and their maximum.
-void softmax_row(float* scores, int64_t count, float* sums) {
+// Writes -infinity behind a row's `count` scores, up to whole partial sums. Returns the maximum.
+float max_score(float* scores, int64_t count) {
   const int64_t end = ceil_div(count, kPartialSums) * kPartialSums;
   for (int64_t i = count / kLanes * kLanes; i < end; i += kLanes) {
     const FirstLanes seen(count - i);
@@ -153,10 +153,14 @@ void softmax_row(float* scores, int64_t count, float* sums) {
     });
   }
   for (int v = 1; v < kSumVectors; ++v) maxima[0] = max(maxima[v], maxima[0]);
-  const float maximum = max_lanes(maxima[0]);
+  return max_lanes(maxima[0]);
+}
+
+// Scores become weights. Returns their sum.
+float exponentials(float* scores, int64_t count, float maximum) {
   Vector partial_sums[kSumVectors];
   for (Vector& sum : partial_sums) sum = zero();
-  for (int64_t i = 0; i < end; i += kPartialSums) {
+  for (int64_t i = 0; i < count; i += kPartialSums) {
     unroll<kSumVectors>([&](auto index) QVL_ALWAYS_INLINE {
       constexpr int v = decltype(index)::value;
       float* at = scores + i + v * kLanes;
@@ -165,8 +169,22 @@ void softmax_row(float* scores, int64_t count, float* sums) {
       partial_sums[v] = add(partial_sums[v], weight);
     });
   }
-  sums[0] = sum_partial_sums(partial_sums);
-  sums[1] = maximum;
+  return sum_partial_sums(partial_sums);
+}
+
+// Two loops, because the maximum of one row need not wait for the exponentials of another.
+void softmax_rows(const AttentionTile& tile, int64_t num_rows) {
+  float maxima[kMaxTileRows];
+  for (int64_t r = 0; r < num_rows; ++r) {
+    maxima[r] = max_score(tile.scores + r * kScoreStride, tile.counts[r]);
+  }
+  float* partial = tile.partials;
+  for (int64_t r = 0; r < num_rows; ++r) {
+    partial[sum_index(tile.head_dim)] =
+        exponentials(tile.scores + r * kScoreStride, tile.counts[r], maxima[r]);
+    partial[max_index(tile.head_dim)] = maxima[r];
+    partial += partial_floats(tile.head_dim);
+  }
 }
 
 // ---- values ----
@@ -228,11 +246,7 @@ void tile_times_part(const AttentionTile& tile, const Part& part) {
     score_block<kFormat, kRows>(tile, seen - first, part.keys[block], tile.scores + first,
                                 is_last ? part.values[0] : part.keys[block + 1]);
   }
-  const int64_t row_floats = partial_floats(tile.head_dim);
-  for (int64_t r = 0; r < kRows; ++r) {
-    softmax_row(tile.scores + r * kScoreStride, tile.counts[r],
-                tile.partials + r * row_floats + sum_index(tile.head_dim));
-  }
+  softmax_rows(tile, kRows);
   // A tile alone takes the values as they lie in memory, block by block; others find them in the
   // cache and keep their sums in registers.
   const int64_t step = tile.is_alone ? kBlockTokens : kPartTokens;
@@ -369,9 +383,9 @@ void merge_part(float* total, const float* part, int64_t head_dim) {
 
 void write_row(const AttentionArgs& args, int64_t row, const float* total) {
   float* out = args.out + row / args.group * args.out_stride + row % args.group * args.head_dim;
-  const Vector sum = broadcast(total[sum_index(args.head_dim)]);
+  const Vector inverse = broadcast(1.0f / total[sum_index(args.head_dim)]);
   for_vectors(args.head_dim,
-              [&](int64_t d, auto lanes) { store(out + d, div(load(total + d), sum), lanes); });
+              [&](int64_t d, auto lanes) { store(out + d, mul(load(total + d), inverse), lanes); });
 }
 
 void attention(const AttentionArgs& args, int64_t first_row, int64_t last_row, float* memory) {

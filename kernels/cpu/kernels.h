@@ -88,7 +88,7 @@ static inline int64_t up_panel(const LinearArgs& args, int64_t panel) {
 /// The keys are cut into parts of 256, aligned to the first key. Over a part, a score is a chain of
 /// fused multiply-adds over d of (q * scale * log2(e)) and k; a weight is 2^(score - the part's
 /// maximum); an output element is a chain over the keys from 0. Then the parts are merged in order,
-/// each time scaled to the common maximum, and divided by the sum of the weights: so the parts may
+/// each time scaled to the common maximum, and multiplied by 1 / the sum of the weights: so the parts may
 /// be worked on apart. Keys that a row may not see have no influence whatever they hold: a row's
 /// result depends on its visible keys alone.
 struct AttentionArgs {

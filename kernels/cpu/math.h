@@ -45,17 +45,18 @@ static inline float exp_f32(float x) {
 // 2^r = 1 + r * (c0 + c1 r + ... + c5 r^5), a minimax fit whose error is 2^-28.9.
 constexpr float kExp2Coefficients[6] = {0x1.62e430p-1f, 0x1.ebfbdcp-3f,  0x1.c6aee8p-5f,
                                         0x1.3b2d4cp-7f, 0x1.5f3e52p-10f, 0x1.41fbbcp-13f};
-constexpr float kExp2Min = -126.0f;  // below, the result is 0 instead of a subnormal
+constexpr float kExp2Min = -127.0f;  // its power of two has no bits: a subnormal result is 0
 
-/// 2^x for x < 127.5, within 1 ulp; 0 below kExp2Min (-infinity included), NaN for NaN.
+/// 2^x for x < 127.5, within 1 ulp; 0 from -126.5 on down (-infinity included), NaN for NaN.
 static inline float exp2_f32(float x) {
-  const float shifted = x + kRoundMagic;
-  const float r = x - (shifted - kRoundMagic);
+  const float clamped = x < kExp2Min ? kExp2Min : x;
+  const float shifted = clamped + kRoundMagic;
+  const float r = clamped - (shifted - kRoundMagic);
   float p = kExp2Coefficients[5];
   for (int i = 4; i >= 0; --i) p = std::fma(p, r, kExp2Coefficients[i]);
   p = std::fma(p, r, 1.0f);
   const uint32_t exponent = (std::bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u;
-  return x < kExp2Min ? 0.0f : p * std::bit_cast<float>(exponent);
+  return p * std::bit_cast<float>(exponent);
 }
 
 /// x * sigmoid(x).

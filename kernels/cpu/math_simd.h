@@ -28,14 +28,15 @@ inline Vector exp_f32(Vector x) {
 /// exp2_f32 of math.h.
 inline Vector exp2_f32(Vector x) {
   const Vector magic = broadcast(kRoundMagic);
-  const Vector shifted = add(x, magic);
-  const Vector r = sub(x, sub(shifted, magic));
+  const Vector clamped = max(broadcast(kExp2Min), x);  // NaN stays NaN
+  const Vector shifted = add(clamped, magic);
+  const Vector r = sub(clamped, sub(shifted, magic));
   Vector p = broadcast(kExp2Coefficients[5]);
   unroll<5>([&](auto index) QVL_ALWAYS_INLINE {
     p = fmadd(p, r, broadcast(kExp2Coefficients[4 - decltype(index)::value]));
   });
   p = fmadd(p, r, broadcast(1.0f));
-  return select_less(x, broadcast(kExp2Min), zero(), mul(p, power_of_two(shifted)));
+  return mul(p, power_of_two(shifted));
 }
 
 /// x / (1 + exp(x * minus_beta)): silu with -1, quick_gelu with -1.702. (-x and x * -1 are equal.)

@@ -232,9 +232,10 @@ void CpuBackend::segment_attention(Tensor out, Tensor q, Tensor k, Tensor v, int
     const int64_t count = std::min(heads_at_once, heads - first_head);
     pool_.run_static(count * num_blocks, 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
-        const PackTask& task = blocks[static_cast<size_t>(i % num_blocks)];
-        const int64_t column = (first_head + i / num_blocks) * head_dim;
-        float* block = packed + i / num_blocks * head_floats + task.block * block_floats;
+        const PackTask& task = blocks[static_cast<size_t>(i / count)];
+        const int64_t head = i % count;
+        const int64_t column = (first_head + head) * head_dim;
+        float* block = packed + head * head_floats + task.block * block_floats;
         kernels::store_kv(block, block + key_floats, kernels::Format::kF32, head_dim, 0, task.count,
                           k.f32() + task.first_row * k.row_stride + column, k.row_stride,
                           v.f32() + task.first_row * v.row_stride + column, v.row_stride);

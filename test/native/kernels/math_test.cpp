@@ -1,5 +1,7 @@
 #include "kernels/cpu/math.h"
 
+#include <algorithm>
+
 #include "check.h"
 
 namespace qvl::kernels {
@@ -26,9 +28,9 @@ TEST(exp_has_exact_ends) {
 
 TEST(exp2_is_within_one_ulp) {
   double worst = 0;
-  for (float x = kExp2Min; x < 1.0f; x += 0.00013f) {
+  for (float x = -126.49f; x < 1.0f; x += 0.00013f) {
     const double exact = std::exp2(static_cast<double>(x));
-    const double ulp = std::ldexp(1.0, std::ilogb(exact) - 23);
+    const double ulp = std::ldexp(1.0, std::max(std::ilogb(exact), -126) - 23);
     worst = std::fmax(worst, std::fabs(exp2_f32(x) - exact) / ulp);
   }
   CHECK(worst <= 1.0);
@@ -40,7 +42,7 @@ TEST(exp2_has_exact_ends_and_integers) {
   }
   CHECK_EQ(exp2_f32(-0.0f), 1.0f);
   CHECK_EQ(exp2_f32(kMinusInfinity), 0.0f);
-  CHECK_EQ(exp2_f32(-126.01f), 0.0f);
+  CHECK_EQ(exp2_f32(-126.51f), 0.0f);
   CHECK(std::isnan(exp2_f32(std::numeric_limits<float>::quiet_NaN())));
 }
 
