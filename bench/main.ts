@@ -8,7 +8,7 @@ import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { BenchOptions } from '../lib/bench/bench.js'
-import type { Measurement, Timed, Work } from '../lib/bench/report.js'
+import { operationsOf, type Measurement, type Timed, type Work } from '../lib/bench/report.js'
 import { benchCommand } from '../lib/cli/bench.js'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -39,11 +39,10 @@ function benchKernels(options: BenchOptions): Promise<Measurement[]> {
 
 /** In GB/s what mostly moves data, in GFLOP/s what mostly computes. */
 function toMeasurement({ kernel, seconds, limits, ...work }: KernelLine): Measurement {
-  const movesData = work.operations < 8 * work.bytes
+  const operations = operationsOf(work)
+  const movesData = operations < 8 * work.bytes
   return {
     ...{ section: 'kernels', name: kernel, timed: { seconds, limits }, work },
-    ...(movesData
-      ? { unit: 'GB/s', amount: work.bytes }
-      : { unit: 'GFLOP/s', amount: work.operations }),
+    ...(movesData ? { unit: 'GB/s', amount: work.bytes } : { unit: 'GFLOP/s', amount: operations }),
   }
 }

@@ -56,8 +56,8 @@ void Suite::run(const Case& which, const std::function<void()>& body) {
     best.push_back(least);
   }
   measure(limits);
-  std::printf("{\"kernel\":\"%s\",\"bytes\":%.6g,\"operations\":%.6g,\"arithmetic\":\"%s\",",
-              which.name.c_str(), which.bytes, which.operations, which.arithmetic);
+  std::printf("{\"kernel\":\"%s\",\"bytes\":%.6g,\"fp32\":%.6g,\"int8\":%.6g,", which.name.c_str(),
+              which.bytes, which.fp32, which.int8);
   std::printf("\"seconds\":[");
   print_numbers(best);
   std::printf("],\"limits\":[");

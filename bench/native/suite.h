@@ -26,9 +26,9 @@ struct Options {
 
 struct Case {
   std::string name;
-  double bytes;       // that have to come from memory or go there
-  double operations;  // a multiply-add counts as two; 0 = what is computed does not bound it
-  const char* arithmetic = "fp32";  // or "int8": the rate that bounds the operations
+  double bytes;     // that have to come from memory or go there
+  double fp32;      // operations; a multiply-add counts as two
+  double int8 = 0;  // operations on 8-bit integers
 };
 
 /// Runs cases and prints each as a line of JSON, with the limits as they were meanwhile.

@@ -102,6 +102,48 @@ QVL_TARGET("avx2") float int8_avx2(int64_t steps) {
   return static_cast<float>(_mm_cvtsi128_si32(_mm256_castsi256_si128(acc[0])));
 }
 
+QVL_TARGET("avxvnni,avx2") float int8_avx_vnni(int64_t steps) {
+  constexpr int kChains = 12;
+  __m256i acc[kChains];
+  QVL_UNROLL
+  for (int j = 0; j < kChains; ++j) acc[j] = _mm256_set1_epi32(j);
+  __m256i x = _mm256_set1_epi8(3);
+  for (int64_t i = 0; i < steps; ++i) {
+    QVL_UNROLL
+    for (int j = 0; j < kChains; ++j) acc[j] = _mm256_dpbusd_avx_epi32(acc[j], x, x);
+    QVL_OPAQUE("+x"(x));
+  }
+  QVL_UNROLL
+  for (int j = 1; j < kChains; ++j) acc[0] = _mm256_add_epi32(acc[0], acc[j]);
+  return static_cast<float>(_mm_cvtsi128_si32(_mm256_castsi256_si128(acc[0])));
+}
+
+// As with AVX2, twice as wide.
+QVL_TARGET("avx512f,avx512bw") float int8_avx512(int64_t steps) {
+  constexpr int kChains = 10;
+  __m512i acc[kChains], weight[kChains];
+  QVL_UNROLL
+  for (int j = 0; j < kChains; ++j) {
+    acc[j] = _mm512_setzero_si512();
+    weight[j] = _mm512_set1_epi8(static_cast<char>(j + 1));
+  }
+  __m512i x = _mm512_set1_epi8(3);
+  const __m512i one = _mm512_set1_epi16(1);
+  for (int64_t i = 0; i < steps; ++i) {
+    QVL_UNROLL
+    for (int j = 0; j < kChains; ++j) {
+      const __m512i pairs = _mm512_maddubs_epi16(x, weight[j]);
+      acc[j] = _mm512_add_epi32(acc[j], _mm512_madd_epi16(pairs, one));
+    }
+    QVL_OPAQUE("+v"(x));
+  }
+  QVL_UNROLL
+  for (int j = 1; j < kChains; ++j) acc[0] = _mm512_add_epi32(acc[0], acc[j]);
+  int32_t sums[16];
+  _mm512_storeu_si512(sums, acc[0]);
+  return static_cast<float>(sums[0]);
+}
+
 QVL_TARGET("avx512f,avx512vnni") float int8_avx512_vnni(int64_t steps) {
   constexpr int kChains = 16;
   __m512i acc[kChains];
@@ -201,14 +243,16 @@ float read_portable(const float* data, int64_t count) {
 
 constexpr PeakRate kPeakRates[] = {
 #if defined(__x86_64__) || defined(_M_X64)
-    {"fp32 sse2", "sse2", 6 * 4 * 2, multiply_add_sse2},
+    {"fp32 sse42", "sse2", 6 * 4 * 2, multiply_add_sse2},
     {"fp32 avx2", "avx2 fma", 12 * 8 * 2, multiply_add_avx2},
     {"fp32 avx512", "avx512f", 16 * 16 * 2, multiply_add_avx512},
     {"int8 avx2", "avx2", 5 * 32 * 2, int8_avx2},
-    {"int8 avx512-vnni", "avx512f avx512_vnni", 16 * 64 * 2, int8_avx512_vnni},
+    {"int8 avx_vnni", "avx2 avx_vnni", 12 * 32 * 2, int8_avx_vnni},
+    {"int8 avx512", "avx512f avx512bw", 10 * 64 * 2, int8_avx512},
+    {"int8 avx512_vnni", "avx512f avx512_vnni", 16 * 64 * 2, int8_avx512_vnni},
 #elif defined(__aarch64__)
     {"fp32 neon", "neon", 16 * 4 * 2, multiply_add_neon},
-    {"int8 neon-dotprod", "neon dotprod", 16 * 16 * 2, int8_neon_dotprod},
+    {"int8 neon_dotprod", "neon dotprod", 16 * 16 * 2, int8_neon_dotprod},
 #else
     {"fp32 portable", "", 16 * 2, multiply_add_portable},
 #endif

@@ -104,7 +104,7 @@ async function measureLoads(
 
 function loadRows({ load, toFirstToken, limits }: Loads, info: Model['info']): Measurement[] {
   if (load.length === 0) return []
-  const work = { bytes: info.weightBytes, operations: 0, arithmetic: 'fp32' as const }
+  const work = { bytes: info.weightBytes, fp32: 0, int8: 0 }
   const row = (name: string, seconds: number[]): Measurement => ({
     ...{ section: 'model', name, timed: { seconds, limits }, unit: 's', work },
   })
@@ -176,7 +176,7 @@ class ModelBench {
     )
     this.#measurements.push({
       ...{ section: 'model', name, timed, unit: 's' },
-      work: { bytes: 0, operations: visionFlops, arithmetic: 'fp32' },
+      work: { bytes: 0, fp32: visionFlops, int8: 0 },
     })
   }
 
@@ -190,7 +190,7 @@ class ModelBench {
     )
     this.#measurements.push({
       ...{ section: 'model', name, timed, unit: 'tokens/s', amount: promptTokens },
-      work: { bytes: 0, operations: prefillFlops, arithmetic: 'fp32' },
+      work: { bytes: 0, fp32: prefillFlops, int8: 0 },
     })
   }
 

@@ -50,7 +50,7 @@ export async function measurePreparation(
   for (const [name, run, bytes] of rows) {
     await run()
     const timed = await stopwatch.time(() => secondsOf(run))
-    const work = { bytes, operations: 0, arithmetic: 'fp32' as const }
+    const work = { bytes, fp32: 0, int8: 0 }
     measurements.push({ section: 'model', name, timed, unit: 'ms', work })
   }
   return measurements

@@ -12,9 +12,15 @@ export interface Limit {
 /** What a run moves and computes at least. A multiply-add counts as two operations. */
 export interface Work {
   bytes: number
-  operations: number
-  /** The rate that bounds the operations. */
-  arithmetic: 'fp32' | 'int8'
+  /** Operations on fp32 numbers. */
+  fp32: number
+  /** Operations on 8-bit integers. */
+  int8: number
+}
+
+/** Of both kinds together. */
+export function operationsOf({ fp32, int8 }: Work): number {
+  return fp32 + int8
 }
 
 /** Times of runs, and the limits as they were between them: a machine's speed changes within minutes. */
@@ -98,36 +104,62 @@ export function toRow(measurement: Measurement, instructionSet: string): Row {
   }
 }
 
-/** The limit that the work meets first, and the time that it takes there. */
-function boundOf(
-  { bytes, operations, arithmetic }: Work,
-  limits: readonly Limit[],
-  instructionSet: string,
-): { limit: Limit; seconds: number } | undefined {
-  const read = limits.find(({ name }) => name === 'read')
-  const compute = arithmeticLimit(arithmetic, limits, instructionSet)
-  const bounds = [
-    ...(read ? [{ limit: read, seconds: bytes / read.best }] : []),
-    ...(compute ? [{ limit: compute, seconds: operations / compute.best }] : []),
-  ]
-  return bounds.reduce<(typeof bounds)[number] | undefined>(
-    (slowest, bound) => (slowest && slowest.seconds >= bound.seconds ? slowest : bound),
-    undefined,
-  )
+interface Bound {
+  limit: Limit
+  seconds: number
 }
 
-/** The rate of the instruction set that the kernels use; `avx512-vnni` is part of `avx512`. */
+/** The limit that the work meets first, and the time that it takes there. */
+function boundOf(
+  { bytes, fp32, int8 }: Work,
+  limits: readonly Limit[],
+  instructionSet: string,
+): Bound | undefined {
+  const read = limits.find(({ name }) => name === 'read')
+  const memory = read && { limit: read, seconds: bytes / read.best }
+  const floats = computeBound('fp32', fp32, limits, instructionSet)
+  const integers = computeBound('int8', int8, limits, instructionSet)
+  // One after the other: a product of integers does not compute while attention does.
+  const compute =
+    floats && integers
+      ? {
+          limit: floats.seconds > integers.seconds ? floats.limit : integers.limit,
+          seconds: floats.seconds + integers.seconds,
+        }
+      : (floats ?? integers)
+  if (!memory || !compute) return memory ?? compute
+  return compute.seconds > memory.seconds ? compute : memory
+}
+
+function computeBound(
+  arithmetic: 'fp32' | 'int8',
+  operations: number,
+  limits: readonly Limit[],
+  instructionSet: string,
+): Bound | undefined {
+  if (operations === 0) return undefined
+  const limit = arithmeticLimit(arithmetic, limits, instructionSet)
+  return limit && { limit, seconds: operations / limit.best }
+}
+
+/** Instruction sets that kernels of another one use as well, or are compared with for want of their own. */
+const related: Readonly<Record<string, readonly string[]>> = {
+  avx_vnni: ['avx2'],
+  avx512_vnni: ['avx512'],
+  neon: ['neon_dotprod'],
+  scalar: ['sse42', 'neon', 'portable'],
+}
+
+/** The rate that bounds kernels of an instruction set. */
 export function arithmeticLimit(
-  arithmetic: Work['arithmetic'],
+  arithmetic: 'fp32' | 'int8',
   limits: readonly Limit[],
   instructionSet: string,
 ): Limit | undefined {
-  const rates = limits.filter(({ name }) => name.startsWith(`${arithmetic} `))
-  const ofKernels = rates.filter(({ name }) => {
-    const set = name.slice(arithmetic.length + 1)
-    return set.startsWith(instructionSet) || instructionSet.startsWith(set)
-  })
-  return ofKernels.at(-1) ?? rates[0]
+  const sets = [instructionSet, ...(related[instructionSet] ?? [])]
+  return sets
+    .map((set) => limits.find(({ name }) => name === `${arithmetic} ${set}`))
+    .find((limit) => limit !== undefined)
 }
 
 function scaled(unit: string, value: number): number {

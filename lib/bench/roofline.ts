@@ -1,5 +1,5 @@
 /** The roofline picture: what kernels reach, below what memory and arithmetic allow. */
-import { arithmeticLimit, type Limit, type Report, type Row, type Work } from './report.js'
+import { arithmeticLimit, operationsOf, type Limit, type Report, type Row } from './report.js'
 
 /** A kernel in the picture: operations per byte, and operations a second. */
 interface Point {
@@ -58,13 +58,14 @@ export function drawRoofline(report: Report): string {
 }
 
 function toPoint({ section, name, fraction = 0, work, best, unit }: Row): Point[] {
-  if (section !== 'kernels' || !work || work.operations === 0) return []
-  const seconds = unit === 'GB/s' ? work.bytes / 1e9 / best : work.operations / 1e9 / best
+  const operations = work ? operationsOf(work) : 0
+  if (section !== 'kernels' || !work || operations === 0) return []
+  const seconds = (unit === 'GB/s' ? work.bytes : operations) / 1e9 / best
   const [kind = ''] = name.split(' ')
   return [
     {
       ...{ label: name, fraction, colour: colours[kind] ?? otherColour },
-      ...{ intensity: work.operations / work.bytes, rate: work.operations / seconds },
+      ...{ intensity: operations / work.bytes, rate: operations / seconds },
     },
   ]
 }
@@ -76,9 +77,8 @@ interface Roof {
 }
 
 function roofsOf({ limits, rows, instructionSet }: Report): Roof[] {
-  const kinds = new Set<Work['arithmetic']>(['fp32'])
-  for (const { work } of rows) if (work) kinds.add(work.arithmetic)
-  const used = [...kinds].map((kind) => arithmeticLimit(kind, limits, instructionSet))
+  const kinds = (['fp32', 'int8'] as const).filter((kind) => rows.some(({ work }) => work?.[kind]))
+  const used = kinds.map((kind) => arithmeticLimit(kind, limits, instructionSet))
   return limits
     .filter(({ name }) => name !== 'read')
     .map((limit) => ({ limit, isUsed: used.includes(limit) }))

@@ -4,11 +4,11 @@ import { arithmeticLimit, median, toLimit, toRow, type Limit } from '../../../li
 const limit = (name: string, best: number): Limit => ({ name, best, median: best, runs: 1 })
 const limits = [
   limit('read', 50e9),
-  limit('fp32 sse2', 100e9),
+  limit('fp32 sse42', 100e9),
   limit('fp32 avx2', 250e9),
   limit('fp32 avx512', 500e9),
   limit('int8 avx2', 500e9),
-  limit('int8 avx512-vnni', 2000e9),
+  limit('int8 avx512_vnni', 2000e9),
 ]
 
 describe('toLimit()', () => {
@@ -21,10 +21,11 @@ describe('arithmeticLimit()', () => {
   it.each([
     ['fp32', 'avx2', 'fp32 avx2'],
     ['fp32', 'avx512', 'fp32 avx512'],
-    ['fp32', 'avx512-vnni', 'fp32 avx512'],
+    ['fp32', 'avx512_vnni', 'fp32 avx512'],
+    ['fp32', 'avx_vnni', 'fp32 avx2'],
     ['int8', 'avx2', 'int8 avx2'],
-    ['int8', 'avx512', 'int8 avx512-vnni'],
-    ['fp32', 'scalar', 'fp32 sse2'],
+    ['int8', 'avx512_vnni', 'int8 avx512_vnni'],
+    ['fp32', 'scalar', 'fp32 sse42'],
   ] as const)('bounds %s of %s kernels by %s', (arithmetic, instructionSet, expected) => {
     expect(arithmeticLimit(arithmetic, limits, instructionSet)?.name).toBe(expected)
   })
@@ -34,7 +35,7 @@ describe('toRow()', () => {
   const between = limits.map(({ name, best }) => ({ name, rates: [best / 2, best] }))
 
   it('compares a product of one row with the bandwidth', () => {
-    const work = { bytes: 50e6, operations: 50e6, arithmetic: 'fp32' as const }
+    const work = { bytes: 50e6, fp32: 50e6, int8: 0 }
     const timed = { seconds: [0.004, 0.002, 0.0025], limits: between }
     const measured = { section: 'kernels', name: 'GEMV', timed, work } as const
     expect(toRow({ ...measured, unit: 'GB/s', amount: work.bytes }, 'avx512')).toEqual({
@@ -44,13 +45,22 @@ describe('toRow()', () => {
   })
 
   it('compares a product of many rows with the arithmetic of the kernels’ instruction set', () => {
-    const work = { bytes: 50e6, operations: 25e9, arithmetic: 'fp32' as const }
+    const work = { bytes: 50e6, fp32: 25e9, int8: 0 }
     const timed = { seconds: [0.2], limits: between }
     const measured = { section: 'kernels', name: 'GEMM', timed, work } as const
-    const row = (set: string) =>
-      toRow({ ...measured, unit: 'GFLOP/s', amount: work.operations }, set)
+    const row = (set: string) => toRow({ ...measured, unit: 'GFLOP/s', amount: work.fp32 }, set)
     expect(row('avx2')).toMatchObject({ best: 125, limit: 'fp32 avx2', fraction: 0.5 })
     expect(row('avx512')).toMatchObject({ best: 125, limit: 'fp32 avx512', fraction: 0.25 })
+  })
+
+  it('adds up the times of fp32 and of 8-bit integers', () => {
+    const work = { bytes: 0, fp32: 50e9, int8: 400e9 } // 0.1 s and 0.2 s
+    const timed = { seconds: [0.6], limits: between }
+    const measured = { section: 'model', name: 'prefill', timed, work, unit: 's' } as const
+    expect(toRow(measured, 'avx512_vnni')).toMatchObject({
+      limit: 'int8 avx512_vnni',
+      fraction: expect.closeTo(0.5) as number,
+    })
   })
 
   it('gives times as they are', () => {
