@@ -161,7 +161,7 @@ export class Chat {
     this.#refuseWhileAnswering()
     this.#isAnswering = true
     try {
-      const own = canonical(options)
+      const own = canonical(options, this.#defaults)
       const messages = [...this.#messages, ...messagesOf(content)]
       const memory = { items: this.#memory.items }
       const request = { ...this.#defaults, ...own, messages } as GenerateRequest
@@ -216,7 +216,7 @@ export function createChat(
 }
 
 /** Checked, and under their one name, so that a turn's `max_tokens` replaces a chat's `maxTokens`. */
-function canonical(options: TurnOptions): CanonicalOptions {
+function canonical(options: TurnOptions, defaults: CanonicalOptions = {}): CanonicalOptions {
   for (const name of ['messages', 'prompt']) {
     if ((options as Record<string, unknown>)[name] === undefined) continue
     throw new InvalidArgumentError(
@@ -224,7 +224,7 @@ function canonical(options: TurnOptions): CanonicalOptions {
       { path: name },
     )
   }
-  const checked = parseRequest({ ...options, messages: [] })
+  const checked = parseRequest({ ...options, messages: [] }, undefined, defaults)
   delete checked.messages
   return checked
 }

@@ -49,12 +49,15 @@ function highestInteger(max: Bound | undefined): number {
 export function numberExpr({ min, max }: Bounds, fractionDigits?: number): Expr {
   if (!min && !max && fractionDigits === undefined) return seq(optional(text('-')), anyNumber)
   const places = fractionDigits ?? MAX_FRACTION_DIGITS
+  // With more digits in all, a check by division would find the last ones rounded.
+  const wholeDigits = fractionDigits === undefined ? MAX_WHOLE_DIGITS : Math.max(1, 12 - places)
+  const size = { places, wholeDigits }
   const zero: Bound = { value: 0, exclusive: false }
   const least = min && min.value >= 0 ? min : zero
-  const positive = max && max.value < 0 ? never : positives(least, max, places)
+  const positive = max && max.value < 0 ? never : positives(least, max, size)
   if (min && min.value >= 0) return positive
   const nearest = max && max.value < 0 ? negated(max) : { value: 0, exclusive: true }
-  return alt(seq(text('-'), positives(nearest, min && negated(min), places)), positive)
+  return alt(seq(text('-'), positives(nearest, min && negated(min), size)), positive)
 }
 
 const negated = ({ value, exclusive }: Bound): Bound => ({ value: -value, exclusive })
@@ -91,14 +94,18 @@ function decimalOf({ value, exclusive }: Bound): Decimal {
 }
 
 /** From a number that is not negative. */
-function positives(min: Bound, max: Bound | undefined, places: number): Expr {
+function positives(
+  min: Bound,
+  max: Bound | undefined,
+  { places, wholeDigits }: { places: number; wholeDigits: number },
+): Expr {
   if (max && max.value < min.value) return never
   const low = decimalOf(min)
   const high = max && decimalOf(max)
   if (high && high.whole === low.whole) {
     return withFraction(low.whole, between(low, high, places))
   }
-  const last = high ? high.whole - 1n : 10n ** BigInt(MAX_WHOLE_DIGITS) - 1n
+  const last = high ? high.whole - 1n : 10n ** BigInt(wholeDigits) - 1n
   return alt(
     withFraction(low.whole, atLeast(low, places)),
     low.whole < last ? seq(naturals(low.whole + 1n, last), point(any(places))) : never,

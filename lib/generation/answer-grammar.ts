@@ -91,8 +91,7 @@ function codeExpr(builder: GrammarBuilder): Expr {
   return seq(
     optional(text('\n')),
     text(fence),
-    optional(text('py')),
-    optional(text('thon')),
+    alt(text('py'), text('python'), text('')),
     text('\n'),
     code,
     text(`\n${fence}`),

@@ -221,8 +221,16 @@ const unsupported: Readonly<Record<string, string>> = {
   function_call: 'Give toolChoice: { name }.',
 }
 
-/** Checks a request and brings aliases to their one name. Does not look into the messages. */
-export function parseRequest(request: unknown, method?: 'generate' | 'stream'): CanonicalRequest {
+/**
+ * Checks a request and brings aliases to their one name. Does not look into the messages.
+ *
+ * @param defaults checked before; they hold where the request says nothing
+ */
+export function parseRequest(
+  request: unknown,
+  method?: 'generate' | 'stream',
+  defaults: CanonicalRequest = {},
+): CanonicalRequest {
   const parsed = parseOptions(requestSchema, withoutNulls(request), {
     what: 'generate() request',
     example: "{ messages: [{ role: 'user', content: 'Hello' }] }",
@@ -246,7 +254,7 @@ export function parseRequest(request: unknown, method?: 'generate' | 'stream'): 
     )
   }
   checkInput(parsed)
-  checkForm(parsed)
+  checkForm({ ...defaults, ...parsed })
   return parsed
 }
 
