@@ -74,7 +74,7 @@ void run_vision(Suite& suite, int64_t patches) {
   suite.run({name, 4 * p * 4 * kWidth, p * p * 4 * kWidth}, [&] {
     suite.backend().segment_attention(tensor(out, patches, kWidth), all.columns(0, kWidth),
                                       all.columns(kWidth, kWidth), all.columns(2 * kWidth, kWidth),
-                                      kVisionDim, segments, 0.1118034f);
+                                      kVisionDim, segments, 0, 0.1118034f);
   });
 }
 

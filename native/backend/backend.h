@@ -143,9 +143,11 @@ class Backend {
   /// query head h reads kv head h / (H / G). out, q [T, H * D].
   virtual void attention(Tensor out, Tensor q, const KvCache& cache, int64_t layer,
                          std::span<const SequenceSpan> sequences, float scale) = 0;
-  /// Full attention inside each segment [cu_seqlens[i], cu_seqlens[i + 1]). All [P, heads * D].
+  /// Full attention inside each segment [cu_seqlens[i], cu_seqlens[i + 1]) of the rows of k and v
+  /// [P, heads * D], for some of their queries: row i of q and out is row first_query + i of k.
   virtual void segment_attention(Tensor out, Tensor q, Tensor k, Tensor v, int64_t head_dim,
-                                 std::span<const int32_t> cu_seqlens, float scale) = 0;
+                                 std::span<const int32_t> cu_seqlens, int64_t first_query,
+                                 float scale) = 0;
 
   virtual std::unique_ptr<KvCache> create_kv_cache(const KvCacheSpec& spec) = 0;
 };

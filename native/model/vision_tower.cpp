@@ -1,6 +1,7 @@
 #include "model/vision_tower.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -113,11 +114,13 @@ VisionTower VisionTower::load(const ModelConfig& config, WeightLoader& loader,
           std::move(backend)};
 }
 
-TowerEncoding::TowerEncoding(const VisionTower& tower, VisionItem item, double work_per_advance)
+TowerEncoding::TowerEncoding(const VisionTower& tower, VisionItem item, double work_per_advance,
+                             double piece_work)
     : tower_(tower),
       backend_(*tower.backend),
       item_(std::move(item)),
       work_per_advance_(work_per_advance),
+      piece_work_(piece_work),
       num_patches_(check_item(item_)),
       groups_(make_groups(temporal_slices(item_))) {
   plan();
@@ -156,11 +159,20 @@ void TowerEncoding::plan_block(int64_t block, const std::vector<Group>& groups) 
     plan_rows(Stage::kProject, block, group.first_row, group.num_rows, &group, 6 * width * width);
     const double work_per_head = 4 * group.squared_rows * static_cast<double>(config.head_dim());
     const auto heads_at_once = static_cast<int64_t>(
-        std::clamp(kVisionAdvanceWork / work_per_head, 1.0, static_cast<double>(config.num_heads)));
+        std::clamp(piece_work_ / work_per_head, 1.0, static_cast<double>(config.num_heads)));
+    // Even one head of a large image may be too much: then some of its queries.
+    const auto parts = static_cast<int64_t>(std::clamp(std::ceil(work_per_head / piece_work_), 1.0,
+                                                       static_cast<double>(group.num_rows)));
     for (int64_t head = 0; head < config.num_heads; head += heads_at_once) {
       const int64_t count = std::min(heads_at_once, config.num_heads - head);
-      pieces_.push_back({Stage::kAttend, block, group.first_row, group.num_rows, head, count,
-                         &group, work_per_head * static_cast<double>(count)});
+      for (int64_t part = 0; part < parts; ++part) {
+        const int64_t begin = group.num_rows * part / parts;
+        const int64_t end = group.num_rows * (part + 1) / parts;
+        pieces_.push_back({Stage::kAttend, block, group.first_row + begin, end - begin, head, count,
+                           &group,
+                           work_per_head * static_cast<double>(count * (end - begin)) /
+                               static_cast<double>(group.num_rows)});
+      }
     }
     plan_rows(Stage::kFinish, block, group.first_row, group.num_rows, &group,
               2 * width * (width + 2 * static_cast<double>(config.mlp_dim)));
@@ -269,13 +281,18 @@ void TowerEncoding::attend(const Piece& piece) {
   const VisionConfig& config = tower_.config;
   const int64_t width = config.embed_dim;
   const int64_t head_dim = config.head_dim();
-  const Tensor qkv = qkv_.reshaped(piece.num_rows, 3 * width);
+  const int64_t first_query = piece.first_row - piece.group->first_row;
+  const Tensor qkv = qkv_.reshaped(piece.group->num_rows, 3 * width);
+  const Tensor attended = attended_.reshaped(piece.group->num_rows, width);
   const auto heads_of = [&](const Tensor& tensor, int64_t first_column) {
     return tensor.columns(first_column + piece.first_head * head_dim, piece.num_heads * head_dim);
   };
-  backend_.segment_attention(heads_of(attended_.reshaped(piece.num_rows, width), 0),
-                             heads_of(qkv, 0), heads_of(qkv, width), heads_of(qkv, 2 * width),
-                             head_dim, piece.group->cu_seqlens, attention_scale(head_dim));
+  const auto queries_of = [&](const Tensor& tensor) {
+    return heads_of(tensor, 0).slice(first_query, piece.num_rows);
+  };
+  backend_.segment_attention(queries_of(attended), queries_of(qkv), heads_of(qkv, width),
+                             heads_of(qkv, 2 * width), head_dim, piece.group->cu_seqlens,
+                             first_query, attention_scale(head_dim));
 }
 
 void TowerEncoding::finish_block(const Piece& piece) {

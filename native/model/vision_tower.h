@@ -66,14 +66,16 @@ using SegmentList = std::vector<int32_t>;
 inline constexpr double kVisionAdvanceWork = 16e9;
 
 /// One item on its way through the tower. Work is cut into pieces of bounded size over rows, groups
-/// of segments and heads; since every row's result depends on its own segment only, the cut changes
-/// no bit, and all memory but the residual stream is bounded by the largest segment.
+/// of segments, heads and queries; since every row's result depends on its own segment only, the
+/// cut changes no bit, and all memory but the residual stream is bounded by the largest segment.
 class TowerEncoding final : public VisionEncoding {
  public:
   /// Throws Error(ERR_IMAGE_SIZE) for an item that is not ready for the tower. advance() does
-  /// pieces until they make up `work_per_advance` floating-point operations, at least one.
+  /// pieces until they make up `work_per_advance` floating-point operations, at least one; a piece
+  /// of attention is at most about `piece_work` of them.
   TowerEncoding(const VisionTower& tower, VisionItem item,
-                double work_per_advance = kVisionAdvanceWork);
+                double work_per_advance = kVisionAdvanceWork,
+                double piece_work = kVisionAdvanceWork);
 
   bool advance() override;
   VisionEmbedding take_result() override;
@@ -122,6 +124,7 @@ class TowerEncoding final : public VisionEncoding {
   Backend& backend_;
   VisionItem item_;
   double work_per_advance_;
+  double piece_work_;
   int64_t num_patches_ = 0;  // P
   std::vector<Group> groups_;
   std::vector<Piece> pieces_;

@@ -10,8 +10,6 @@
 namespace qvl {
 namespace {
 
-// Keys and values of vision segments are repacked for as many heads at once as fit in this.
-constexpr int64_t kSegmentScratchBytes = int64_t{32} << 20;
 constexpr int64_t kTasksPerThread = 4;
 constexpr int64_t kMinTaskRows = 32;
 // Storing fewer tokens than this is done before a second thread has noticed it.
@@ -34,15 +32,17 @@ void check_layer(const KvCacheSpec& spec, int64_t layer) {
   require(layer >= 0 && layer < spec.num_layers, "the key/value cache has no such layer");
 }
 
-// Query rows a task gets, a multiple of the group: enough tasks for all threads, but not so few
-// rows that reading the keys and values anew for each task costs more than the arithmetic.
-int64_t rows_per_task(int64_t total_rows, int64_t group, int64_t threads, int64_t max_rows) {
-  const int64_t rows = std::clamp(kernels::ceil_div(total_rows, kTasksPerThread * threads),
-                                  std::min(kMinTaskRows, max_rows), max_rows);
+}  // namespace
+
+// Not so few rows that reading the keys and values anew for each task costs more than the
+// arithmetic.
+int64_t CpuBackend::attention_task_rows(int64_t total_rows, int64_t group) const {
+  const int64_t most = kernels_.max_attention_rows;
+  const int64_t rows =
+      std::clamp(kernels::ceil_div(total_rows, kTasksPerThread * pool_.num_threads()),
+                 std::min(kMinTaskRows, most), most);
   return rows >= group ? rows / group * group : rows;
 }
-
-}  // namespace
 
 void CpuBackend::append_kv(KvCache& cache, int64_t layer, Tensor k, Tensor v,
                            std::span<const SequenceSpan> sequences) {
@@ -99,8 +99,7 @@ void CpuBackend::attention(Tensor out, Tensor q, const KvCache& cache, int64_t l
     check_sequence(sequence, q.rows, spec);
     total_rows += sequence.num_tokens * group * spec.num_kv_heads;
   }
-  const int64_t step =
-      rows_per_task(total_rows, group, pool_.num_threads(), kernels_.max_attention_rows);
+  const int64_t step = attention_task_rows(total_rows, group);
   std::vector<AttentionTask> tasks;
   for (const SequenceSpan& sequence : sequences) {
     for (int64_t head = 0; head < spec.num_kv_heads; ++head) {
@@ -121,13 +120,18 @@ void CpuBackend::attention(Tensor out, Tensor q, const KvCache& cache, int64_t l
       args.causal = true;
       args.format = to_format(spec.dtype);
       const int64_t rows = sequence.num_tokens * group;
-      for (task.first_row = 0; task.first_row < rows; task.first_row = task.last_row) {
-        task.last_row = std::min(task.first_row + step, rows);
-        tasks.push_back(task);
-      }
+      append_tasks(tasks, task, rows, step);
     }
   }
   run_attention(tasks);
+}
+
+void CpuBackend::append_tasks(std::vector<AttentionTask>& tasks, AttentionTask task, int64_t rows,
+                              int64_t step) {
+  for (task.first_row = 0; task.first_row < rows; task.first_row = task.last_row) {
+    task.last_row = std::min(task.first_row + step, rows);
+    tasks.push_back(task);
+  }
 }
 
 // A task whose share of the work would keep the other threads waiting is cut into the parts of its
@@ -190,90 +194,6 @@ void CpuBackend::run_attention(std::vector<AttentionTask>& tasks) {
     if (done < task.num_parts) return;
     kernels_.merge_attention(task.args, task.first_row, task.last_row, first, part_floats);
   });
-}
-
-void CpuBackend::segment_attention(Tensor out, Tensor q, Tensor k, Tensor v, int64_t head_dim,
-                                   std::span<const int32_t> cu_seqlens, float scale) {
-  for (const Tensor* tensor : {&out, &q, &k, &v}) {
-    require(tensor->dtype == DType::kF32, "activations are F32");
-    require(tensor->rows == q.rows && tensor->cols == q.cols, "segment_attention: shapes differ");
-  }
-  require(head_dim > 0 && q.cols % head_dim == 0, "segment_attention: head_dim");
-  require(!cu_seqlens.empty() && cu_seqlens.front() >= 0 && cu_seqlens.back() <= q.rows,
-          "segment_attention: segments are outside of the rows");
-  require(std::is_sorted(cu_seqlens.begin(), cu_seqlens.end()),
-          "segment_attention: segments are not in order");
-
-  // Each head's keys and values are repacked as blocks [key block | value block], like the cache's,
-  // each segment beginning a block.
-  const int64_t heads = q.cols / head_dim;
-  const int64_t key_floats = kernels::key_block_elements(head_dim);
-  const int64_t block_floats = key_floats + kernels::value_block_elements(head_dim);
-  struct PackTask {
-    int64_t first_row, count, block;
-  };
-  std::vector<PackTask> blocks;
-  for (size_t segment = 0; segment + 1 < cu_seqlens.size(); ++segment) {
-    for (int64_t row = cu_seqlens[segment]; row < cu_seqlens[segment + 1]; row += kKvBlockTokens) {
-      const int64_t left = cu_seqlens[segment + 1] - row;
-      blocks.push_back(
-          {row, std::min<int64_t>(left, kKvBlockTokens), static_cast<int64_t>(blocks.size())});
-    }
-  }
-  const auto num_blocks = static_cast<int64_t>(blocks.size());
-  if (num_blocks == 0) return;
-  const int64_t head_floats = static_cast<int64_t>(checked_bytes(num_blocks, block_floats));
-  const int64_t heads_at_once =
-      std::clamp<int64_t>(kSegmentScratchBytes / int64_t{sizeof(float)} / head_floats, 1, heads);
-  float* const packed =
-      shared_scratch_.get(static_cast<int64_t>(checked_bytes(heads_at_once, head_floats)));
-
-  for (int64_t first_head = 0; first_head < heads; first_head += heads_at_once) {
-    const int64_t count = std::min(heads_at_once, heads - first_head);
-    pool_.run_static(count * num_blocks, 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        const PackTask& task = blocks[static_cast<size_t>(i / count)];
-        const int64_t head = i % count;
-        const int64_t column = (first_head + head) * head_dim;
-        float* block = packed + head * head_floats + task.block * block_floats;
-        kernels::store_kv(block, block + key_floats, kernels::Format::kF32, head_dim, 0, task.count,
-                          k.f32() + task.first_row * k.row_stride + column, k.row_stride,
-                          v.f32() + task.first_row * v.row_stride + column, v.row_stride);
-      }
-    });
-
-    const int64_t step = rows_per_task(count * (cu_seqlens.back() - cu_seqlens.front()), 1,
-                                       pool_.num_threads(), kernels_.max_attention_rows);
-    std::vector<AttentionTask> tasks;
-    for (int64_t head = 0; head < count; ++head) {
-      int64_t block = 0;
-      for (size_t segment = 0; segment + 1 < cu_seqlens.size(); ++segment) {
-        const int64_t first = cu_seqlens[segment];
-        const int64_t rows = cu_seqlens[segment + 1] - first;
-        const int64_t column = (first_head + head) * head_dim;
-        AttentionTask task{};
-        kernels::AttentionArgs& args = task.args;
-        args.out = out.f32() + first * out.row_stride + column;
-        args.q = q.f32() + first * q.row_stride + column;
-        args.keys = packed + head * head_floats + block * block_floats;
-        args.values = packed + head * head_floats + block * block_floats + key_floats;
-        args.out_stride = out.row_stride;
-        args.q_stride = q.row_stride;
-        args.block_stride = block_floats * int64_t{sizeof(float)};
-        args.group = 1;
-        args.head_dim = head_dim;
-        args.num_keys = rows;
-        args.scale = scale;
-        args.format = kernels::Format::kF32;
-        for (task.first_row = 0; task.first_row < rows; task.first_row = task.last_row) {
-          task.last_row = std::min(task.first_row + step, rows);
-          tasks.push_back(task);
-        }
-        block += kernels::ceil_div(rows, kKvBlockTokens);
-      }
-    }
-    run_attention(tasks);
-  }
 }
 
 }  // namespace qvl

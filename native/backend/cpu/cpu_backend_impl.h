@@ -91,7 +91,8 @@ class CpuBackend final : public Backend {
   void attention(Tensor out, Tensor q, const KvCache& cache, int64_t layer,
                  std::span<const SequenceSpan> sequences, float scale) override;
   void segment_attention(Tensor out, Tensor q, Tensor k, Tensor v, int64_t head_dim,
-                         std::span<const int32_t> cu_seqlens, float scale) override;
+                         std::span<const int32_t> cu_seqlens, int64_t first_query,
+                         float scale) override;
 
  private:
   /// Memory that grows on demand and is kept for the next operation.
@@ -117,7 +118,12 @@ class CpuBackend final : public Backend {
     int64_t num_parts;  // of its keys; these two are for run_attention
     int64_t partials;   // offset of the results of its parts
   };
+  /// Rows [0, rows) of `task`, `step` a task.
+  static void append_tasks(std::vector<AttentionTask>& tasks, AttentionTask task, int64_t rows,
+                           int64_t step);
   void run_attention(std::vector<AttentionTask>& tasks);
+  /// Query rows of a task, a multiple of the group where possible: enough tasks for all threads.
+  int64_t attention_task_rows(int64_t total_rows, int64_t group) const;
 
   const kernels::KernelTable& kernels_;
   ThreadPool pool_;

@@ -273,9 +273,11 @@ TEST(a_trimmed_cache_can_be_used_again) {
 TEST(segments_attend_to_themselves_alone_on_every_backend) {
   constexpr int64_t kHeads = 3;
   constexpr int64_t kCols = kHeads * kDim;
-  constexpr int64_t kRows = 170;
-  // An empty segment, borders off the block borders; rows behind the last stay as they are.
-  const std::vector<int32_t> segments = {0, 33, 33, 34, 150, 165};
+  constexpr int64_t kRows = 600;
+  constexpr int64_t kUsed = 595;
+  // An empty segment, one of a single row, many tiny ones, one of several parts of keys; borders
+  // off the block borders; rows behind the last stay as they are.
+  const std::vector<int32_t> segments = {0, 33, 33, 34, 36, 39, 43, 48, 54, 61, 590, kUsed};
   std::vector<float> qkv = random_floats(kRows * 3 * kCols, 1);
   const Tensor all = view(qkv, kRows, 3 * kCols);
   std::vector<float> reference;
@@ -284,12 +286,12 @@ TEST(segments_attend_to_themselves_alone_on_every_backend) {
     const auto attend = [&](std::vector<float>& to, std::span<const int32_t> cu_seqlens) {
       backend->segment_attention(view(to, kRows, kCols), all.columns(0, kCols),
                                  all.columns(kCols, kCols), all.columns(2 * kCols, kCols), kDim,
-                                 cu_seqlens, 0.25f);
+                                 cu_seqlens, 0, 0.25f);
     };
     attend(out, segments);
     if (reference.empty()) reference = out;
     CHECK(same_bits(out, reference));
-    for (size_t i = 165 * kCols; i < out.size(); ++i) CHECK_EQ(out[i], -7.0f);
+    for (size_t i = kUsed * kCols; i < out.size(); ++i) CHECK_EQ(out[i], -7.0f);
     for (size_t i = 0; i + 1 < segments.size(); ++i) {
       std::vector<float> alone(out.size());
       attend(alone, std::span(segments).subspan(i, 2));
@@ -297,6 +299,17 @@ TEST(segments_attend_to_themselves_alone_on_every_backend) {
       const auto count = static_cast<size_t>((segments[i + 1] - segments[i]) * kCols);
       CHECK(std::memcmp(&alone[first], &out[first], count * sizeof(float)) == 0);
     }
+    // Some of the queries at a time, across segments and within them.
+    std::vector<float> pieces(out.size(), -7.0f);
+    int64_t begin = 0;
+    for (const int64_t end : {int64_t{1}, int64_t{35}, int64_t{200}, int64_t{201}, kRows}) {
+      const Tensor part = view(pieces, kRows, kCols).slice(begin, end - begin);
+      backend->segment_attention(part, all.columns(0, kCols).slice(begin, end - begin),
+                                 all.columns(kCols, kCols), all.columns(2 * kCols, kCols), kDim,
+                                 segments, begin, 0.25f);
+      begin = end;
+    }
+    CHECK(same_bits(pieces, out));
   }
 }
 

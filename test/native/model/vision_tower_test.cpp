@@ -56,8 +56,9 @@ std::vector<float> rows_of(const Tensor& rows) {
 
 /// Encodes with this much work an advance().
 std::vector<float> encode(const VisionTower& tower, const VisionItem& item,
-                          double work = kVisionAdvanceWork) {
-  TowerEncoding encoding(tower, item, work);
+                          double work = kVisionAdvanceWork,
+                          double piece_work = kVisionAdvanceWork) {
+  TowerEncoding encoding(tower, item, work, piece_work);
   while (!encoding.advance()) {
   }
   return rows_of(encoding.take_result().rows);
@@ -96,6 +97,16 @@ TEST(a_large_image_is_cut_into_pieces_without_changing_a_bit) {
   const std::vector<float> expected = encode(one_thread.tower, item);
   CHECK(same_bits(encode(one_thread.tower, item, 0), expected));
   CHECK(same_bits(encode(three_threads.tower, item), expected));
+  // Two and a half pieces for the attention of one head: its queries are cut in three.
+  const double head =
+      4.0 * 2304 * 2304 * static_cast<double>(test::tiny_config().vision.head_dim());
+  const TowerEncoding whole(one_thread.tower, item);
+  const TowerEncoding cut(one_thread.tower, item, 0, head / 2.5);
+  const int64_t attentions =
+      test::tiny_config().vision.depth * test::tiny_config().vision.num_heads;
+  CHECK_EQ(cut.num_pieces() - whole.num_pieces(),
+           3 * attentions - test::tiny_config().vision.depth);
+  CHECK(same_bits(encode(three_threads.tower, item, 0, head / 2.5), expected));
 }
 
 // 28 x 56 pixels are 8 patches a slice: 64 slices fill a group.
