@@ -52,7 +52,7 @@ export class GrammarCompiler {
   /** With the first grammar: most models never see one, and the vocabulary takes some 5 MB. */
   #passVocabulary(): Promise<void> {
     this.#vocabulary ??= (async () => {
-      const { bytes, lengths } = this.#tokenizer.textTable()
+      const { bytes, lengths } = await this.#tokenizer.textTable()
       await this.#native.setVocabulary(bytes, lengths)
     })()
     return this.#vocabulary

@@ -107,19 +107,11 @@ export class Tokenizer {
 
   /**
    * What all ids stand for: their bytes in order of id, and how many each has. Special tokens, and ids
-   * without a token, have none.
+   * without a token, have none. Works in slices that leave the event loop free.
    */
-  textTable(): { bytes: Uint8Array; lengths: Int32Array } {
+  textTable(): Promise<{ bytes: Uint8Array; lengths: Int32Array }> {
     const { tokens, special } = this.#vocabulary
-    const lengths = new Int32Array(tokens.size)
-    const parts: Uint8Array[] = []
-    for (let id = 0; id < tokens.size; id++) {
-      if (special[id] === 1) continue
-      const bytes = tokens.bytesOf(id)
-      lengths[id] = bytes.length
-      parts.push(bytes)
-    }
-    return { bytes: new Uint8Array(Buffer.concat(parts)), lengths }
+    return runInSlices(tokens.copyBytes((id) => special[id] !== 1))
   }
 
   /** Whether `skipSpecialTokens` leaves the id out. */
