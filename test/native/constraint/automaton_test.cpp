@@ -49,9 +49,8 @@ TEST(a_bounded_repetition_counts_exactly) {
 
 TEST(a_large_bound_takes_no_memory_of_its_own) {
   const auto size_with_bound = [](uint32_t bound) {
-    const auto program = compile_grammar(
-        with_rules({{{repeat_symbol(1, 0, bound)}}, {{t("["), repeat_symbol(2, bound), t("]")}},
-                    {{t("a")}}}));
+    const auto program = compile_grammar(with_rules(
+        {{{repeat_symbol(1, 0, bound)}}, {{t("["), repeat_symbol(2, bound), t("]")}}, {{t("a")}}}));
     Automaton automaton(program, kHorizon);
     run(automaton, automaton.start(), "[aaaa");
     return program->num_nodes() + automaton.size_bytes();
@@ -134,8 +133,8 @@ TEST(work_and_memory_beyond_the_limits_are_refused) {
   AutomatonLimits little_work;
   little_work.max_work = 10'000;
   Automaton busy(compile_grammar(ambiguous), kHorizon, little_work);
-  const std::string message = CHECK_ERROR("ERR_GRAMMAR_TOO_COMPLEX",
-                                          run(busy, busy.start(), times(10'000, "a", "(")));
+  const std::string message =
+      CHECK_ERROR("ERR_GRAMMAR_TOO_COMPLEX", run(busy, busy.start(), times(10'000, "a", "(")));
   CHECK(message.find("too much work") != std::string::npos);
   // What is left of it does no harm.
   busy.begin_work();

@@ -8,10 +8,10 @@ using namespace qvl::test;
 
 TEST(json_texts_are_read_to_the_end) {
   GrammarMatcher matcher(json_grammar(), byte_vocabulary());
-  for (const std::string text :
-       {"{}", "[]", "{\"a\": 1}", "[1, 2.5, -0, 1e9, -1.5E+10, 0.0e-0]", "\"\"",
-        "{\"a\": {\"b\": [[], {}, [{}]]}, \"c\": null}", "[true, false, null]", "\"\\u00e9\\n\\\\\"",
-        "\"猫と犬 😀 é\"", "{ \"a\" : [ 1 , 2 ] , \"b\" : \"x\" }", "[[[[[[[[[[]]]]]]]]]]"}) {
+  for (const std::string text : {"{}", "[]", "{\"a\": 1}", "[1, 2.5, -0, 1e9, -1.5E+10, 0.0e-0]",
+                                 "\"\"", "{\"a\": {\"b\": [[], {}, [{}]]}, \"c\": null}",
+                                 "[true, false, null]", "\"\\u00e9\\n\\\\\"", "\"猫と犬 😀 é\"",
+                                 "{ \"a\" : [ 1 , 2 ] , \"b\" : \"x\" }", "[[[[[[[[[[]]]]]]]]]]"}) {
     const Reading reading = read(matcher, text);
     if (!reading.accepts) fail(__FILE__, __LINE__, "not read: " + text);
   }
@@ -20,10 +20,12 @@ TEST(json_texts_are_read_to_the_end) {
 TEST(what_is_no_json_is_refused_at_the_first_wrong_byte) {
   GrammarMatcher matcher(json_grammar(), byte_vocabulary());
   for (const auto& [good, bad] : std::vector<std::pair<std::string, std::string>>{
-           {"{\"a\"", "}"}, {"[1,", "]"}, {"{\"a\": 1", "]"}, {"[1", "}"}, {"0", "1"}, {"-", "a"},
-           {"1.", "e"}, {"\"\\", "x"}, {"\"\\u12", "g"}, {"\"a", "\n"}, {"tru", "x"}, {"{", "1"},
-           {"[[]", "}"}, {"{}", "{"}, {"\"", "\xff"}, {"\"\xe4", "a"}, {"\"\xed", "\xa0"},
-           {"\"", "\x80"}, {"\"\xf4", "\x90"}, {"\"\xc3", "\xc3"}, {"\"", "\xc0"}}) {
+           {"{\"a\"", "}"},    {"[1,", "]"},   {"{\"a\": 1", "]"}, {"[1", "}"},
+           {"0", "1"},         {"-", "a"},     {"1.", "e"},        {"\"\\", "x"},
+           {"\"\\u12", "g"},   {"\"a", "\n"},  {"tru", "x"},       {"{", "1"},
+           {"[[]", "}"},       {"{}", "{"},    {"\"", "\xff"},     {"\"\xe4", "a"},
+           {"\"\xed", "\xa0"}, {"\"", "\x80"}, {"\"\xf4", "\x90"}, {"\"\xc3", "\xc3"},
+           {"\"", "\xc0"}}) {
     if (!read(matcher, good).begins) fail(__FILE__, __LINE__, "not begun: " + good);
     CHECK(!read(matcher, good).accepts || good == "0" || good == "{}");
     if (read(matcher, good + bad).begins) fail(__FILE__, __LINE__, "read: " + good + bad);

@@ -44,9 +44,10 @@ TEST(what_is_not_well_formed_is_refused_with_its_place) {
   CHECK_EQ(refusal({}), "the grammar has no rules; it needs at least one");
   CHECK_EQ(refusal(with_rules({{{t("a")}, {t("b"), r(3)}}})),
            "grammar.rules[0][1][1] names rule 3; the grammar has 1 rules: define it");
-  CHECK_EQ(refusal(with_rules({{{chars_symbol({{'b', 'a'}})}}})),
-           "grammar.rules[0][0][0] has the range 98 to 97; a range goes upward and ends at 1114111, "
-           "the last code point");
+  CHECK_EQ(
+      refusal(with_rules({{{chars_symbol({{'b', 'a'}})}}})),
+      "grammar.rules[0][0][0] has the range 98 to 97; a range goes upward and ends at 1114111, "
+      "the last code point");
   CHECK(starts_with(refusal(with_rules({{{chars_symbol({{0, 0x110000}})}}})),
                     "grammar.rules[0][0][0] has the range 0 to 1114112"));
   CHECK_EQ(refusal(with_rules({{{repeat_symbol(0, 3, 2)}}})),
@@ -68,7 +69,8 @@ TEST(a_grammar_beyond_the_size_limit_is_refused) {
 
 TEST(a_grammar_that_matches_nothing_is_refused) {
   const std::string expected =
-      "the grammar matches no text at all: its start, rule 0, needs an alternative that comes to an "
+      "the grammar matches no text at all: its start, rule 0, needs an alternative that comes to "
+      "an "
       "end";
   CHECK_EQ(refusal(with_rules({{}})), expected);
   CHECK_EQ(refusal(with_rules({{{t("a"), r(0)}}})), expected);  // never ends

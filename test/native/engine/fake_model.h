@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <ostream>
 #include <set>
 #include <span>
@@ -20,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "constraint/constraint.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
 #include "model/positions.h"
@@ -302,7 +304,8 @@ inline GenerationRequest item_request(const VisionItem& item, int64_t salt, int6
   return request;
 }
 
-/// The answer by the book: one sequence, no cache, no chunks.
+/// The answer by the book: one sequence, no cache, no chunks. Uses the request's grammar, which
+/// must not be in use elsewhere.
 inline std::vector<int32_t> reference_answer(const GenerationRequest& request,
                                              int64_t max_context = 32768) {
   const ModelConfig config = fake_config();
@@ -330,12 +333,18 @@ inline std::vector<int32_t> reference_answer(const GenerationRequest& request,
   std::vector<int32_t> answer;
   std::vector<float> logits(static_cast<size_t>(config.vocab_size));
   Sampler sampler(config.vocab_size);
+  std::optional<Constraint> constraint;
+  if (request.grammar != nullptr) constraint.emplace(request.grammar, request.stop_ids);
   for (;;) {
     fill_logits(history, logits);
+    std::span<const uint64_t> mask;
+    if (constraint) mask = constraint->mask();
     const int32_t id = sampler.sample(logits, tokens, static_cast<int64_t>(request.prompt.size()),
-                                      request.sampling);
+                                      request.sampling, mask);
     answer.push_back(id);
+    if (constraint) constraint->accept(id);
     const bool stop =
+        (constraint && constraint->is_complete()) ||
         std::find(request.stop_ids.begin(), request.stop_ids.end(), id) != request.stop_ids.end();
     const int32_t position = static_cast<int32_t>(tokens.size()) + positions.delta;
     tokens.push_back(id);

@@ -520,3 +520,41 @@ TEST(agrees_with_the_logits_processors_of_the_reference) {
   }
   CHECK_EQ(cases, 45);
 }
+
+TEST(a_mask_comes_before_all_else) {
+  // Ids 1, 2 and 66 are allowed. The largest logit is not, and has a bias on top.
+  std::vector<float> logits(70, 0.0f);
+  logits[0] = 9.0f;
+  logits[1] = 3.0f;
+  logits[2] = 2.9f;
+  logits[66] = 1.0f;
+  const std::vector<uint64_t> mask = {6, 4};
+  const std::vector<int32_t> history = {0, 1};
+  Sampler sampler(70);
+  SamplingOptions options;
+  CHECK_EQ(sampler.sample(logits, history, 1, options, mask), 1);
+  options.logit_bias = {{0, 50.0f}};
+  options.repetition_penalty = 1.5f;
+  options.presence_penalty = 0.5f;
+  CHECK_EQ(sampler.sample(logits, history, 1, options, mask), 2);  // 1 is penalised
+  options.temperature = 1.0f;
+  for (const int64_t top_k : {0, 2, 69}) {
+    options.top_k = top_k;
+    const auto candidates = sampler.candidates(logits, history, 1, options, mask);
+    CHECK_EQ(candidates.size(), top_k == 2 ? 2u : 3u);
+    for (const Candidate& candidate : candidates) {
+      CHECK(candidate.id == 1 || candidate.id == 2 || candidate.id == 66);
+    }
+  }
+}
+
+TEST(a_mask_that_leaves_only_ruled_out_logits_is_a_dead_end) {
+  std::vector<float> logits(70, 0.0f);
+  logits[3] = -std::numeric_limits<float>::infinity();
+  const std::vector<uint64_t> mask = {8, 0};
+  Sampler sampler(70);
+  SamplingOptions options;
+  CHECK_ERROR("ERR_GRAMMAR_DEAD_END", sampler.sample(logits, {}, 0, options, mask));
+  options.temperature = 1.0f;
+  CHECK_ERROR("ERR_GRAMMAR_DEAD_END", sampler.sample(logits, {}, 0, options, mask));
+}
