@@ -88,19 +88,15 @@ void run(const std::string& name, const Grammar& grammar, const std::string& tex
       constraint.accept(id);
       accept_ms += milliseconds_since(begin);
     }
-    if (const char* all = std::getenv("ALL"); all != nullptr)
-      for (size_t i = 0; i < ids.size(); ++i) {
-        const auto b = vocabulary->bytes(ids[i]);
-        std::printf("   %8.3f before '%.*s'\n", times[i], (int)b.size(), (const char*)b.data());
-      }
     double total = 0;
     for (const double time : times) total += time;
     std::sort(times.begin(), times.end());
     const std::string of = name + ", " + which + ": ";
-    print(of + "mask, mean of " + std::to_string(ids.size()), total / times.size());
+    print(of + "mask, mean of " + std::to_string(ids.size()),
+          total / static_cast<double>(times.size()));
     print(of + "mask, median", times[times.size() / 2]);
     print(of + "mask, largest", times.back());
-    print(of + "accept, mean", accept_ms / times.size());
+    print(of + "accept, mean", accept_ms / static_cast<double>(times.size()));
   }
 }
 
