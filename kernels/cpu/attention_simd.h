@@ -78,7 +78,7 @@ QVL_ALWAYS_INLINE inline void multiply_stored(Vector (&acc)[kRows][kVectors], co
   constexpr int64_t kBytes = kLanes * static_cast<int64_t>(format_size(kFormat));
   for (int64_t k = 0; k < count; ++k) {
     for (int64_t line = 0; line < kVectors * kBytes; line += kLineBytes) {
-      prefetch_to_l2(ahead + line);
+      prefetch_to_l1(ahead + line);
     }
     Vector columns[kVectors];
     unroll<kVectors>([&](auto column) QVL_ALWAYS_INLINE {
@@ -98,13 +98,18 @@ QVL_ALWAYS_INLINE inline void multiply_stored(Vector (&acc)[kRows][kVectors], co
   }
 }
 
-// body(Constant<vectors>, column) for columns [0, count), a multiple of kLanes, as wide as tiles
-// go.
-template <class Body>
+// Vectors of columns that a tile of kRows keeps in registers: few rows leave room for twice as
+// many.
+template <int kRows>
+constexpr int kValueVectors = 2 * kRows <= kMaxTileRows ? 2 * kTileVectors : kTileVectors;
+
+// body(Constant<vectors>, column) for columns [0, count), a multiple of kLanes: kWidest vectors at
+// a time and one at a time for what is left.
+template <int kWidest, class Body>
 QVL_ALWAYS_INLINE inline void for_tile_columns(int64_t count, const Body& body) {
   int64_t column = 0;
-  for (; column + kTileVectors * kLanes <= count; column += kTileVectors * kLanes) {
-    body(Constant<kTileVectors>{}, column);
+  for (; column + kWidest * kLanes <= count; column += kWidest * kLanes) {
+    body(Constant<kWidest>{}, column);
   }
   for (; column < count; column += kLanes) body(Constant<1>{}, column);
 }
@@ -117,7 +122,7 @@ void score_block(const AttentionTile& tile, int64_t num_keys, const char* keys, 
   constexpr int64_t kSize = format_size(kFormat);
   constexpr int64_t kStep = kBlockTokens * kSize;
   const int64_t count = num_keys < kBlockTokens ? num_keys : kBlockTokens;
-  for_tile_columns(ceil_div(count, kLanes) * kLanes, [&](auto width, int64_t column) {
+  for_tile_columns<kTileVectors>(ceil_div(count, kLanes) * kLanes, [&](auto width, int64_t column) {
     constexpr int kVectors = decltype(width)::value;
     Vector acc[kRows][kVectors];
     zero_tile(acc);
@@ -253,9 +258,10 @@ void tile_times_part(const AttentionTile& tile, const Part& part) {
   int64_t first = 0;
   do {
     const int64_t last = first + step < tile.counts[0] ? first + step : tile.counts[0];
-    for_tile_columns(padded_head_dim(tile.head_dim), [&](auto width, int64_t d) {
-      value_columns<kFormat, kRows, decltype(width)::value>(tile, part, d, first, last);
-    });
+    for_tile_columns<kValueVectors<kRows>>(
+        padded_head_dim(tile.head_dim), [&](auto width, int64_t d) {
+          value_columns<kFormat, kRows, decltype(width)::value>(tile, part, d, first, last);
+        });
     first = last;
   } while (first < tile.counts[0]);
   for (int64_t r = 1; r < kRows; ++r) {
