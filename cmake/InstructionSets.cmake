@@ -9,6 +9,7 @@ function(qvl_instruction_set set msvc_flags flags)
 endfunction()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
+  qvl_instruction_set(sse42 "" "-msse4.2")
   qvl_instruction_set(avx2 "/arch:AVX2" "-mavx2;-mfma;-mf16c")
   # GCC 12 warns of the undefined operands inside its own AVX-512 intrinsics.
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")

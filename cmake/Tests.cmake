@@ -1,3 +1,8 @@
+# The kernels over portable vectors of sixteen lanes, which the tests of the kernels compare as well.
+add_library(qvl_generic_kernels STATIC ${CMAKE_SOURCE_DIR}/test/native/kernels/generic_simd.cpp)
+target_include_directories(qvl_generic_kernels PRIVATE ${CMAKE_SOURCE_DIR}/test/native)
+target_link_libraries(qvl_generic_kernels PUBLIC qvl_kernels)
+
 # Every test/native/<layer>/*_test.cpp is a ctest program of its own, linked with that layer.
 function(qvl_tests layer)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/native/${layer}/*_test.cpp)
@@ -7,7 +12,7 @@ function(qvl_tests layer)
     # native/ for check.h, which knows qvl::Error; the kernels themselves do not see it.
     target_include_directories(${name} PRIVATE
       ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/native)
-    target_link_libraries(${name} PRIVATE qvl_${layer})
+    target_link_libraries(${name} PRIVATE qvl_${layer} qvl_generic_kernels)
     target_compile_definitions(${name} PRIVATE QVL_TEST_DIR="${CMAKE_SOURCE_DIR}/test")
     add_test(NAME ${layer}/${name} COMMAND ${name})
     set_tests_properties(${layer}/${name} PROPERTIES LABELS ${layer})

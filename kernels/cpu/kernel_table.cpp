@@ -9,6 +9,7 @@ namespace qvl::kernels {
 // Each is defined in the file of its instruction set.
 const KernelTable* avx2_kernels();
 const KernelTable* avx512_kernels();
+const KernelTable* sse42_kernels();
 
 const KernelTable& scalar_kernels() {
   static constexpr const char* kNothing[] = {nullptr};
@@ -16,6 +17,7 @@ const KernelTable& scalar_kernels() {
   static constexpr KernelTable table = {
       .name = "scalar",
       .processor_features = kNothing,
+      .has_scalar_bits = true,
       .linear = scalar::linear,
       .max_unpacked_rows = INT64_MAX,
       .pack_rows = nullptr,

@@ -6,7 +6,8 @@
 // Each operation has a scalar version (`<op>.cpp`), which is its specification, and one vectorised
 // version (`<op>_simd.h`) over the vocabulary of `vector_<set>.h`; `<set>.cpp` compiles it for an
 // instruction set into a KernelTable. All do the same operations in the same order, so their
-// results are equal bit for bit; fused multiply-adds are written out, never left to the compiler.
+// results are equal bit for bit (but for sets without a fused multiply-add); fused multiply-adds
+// are written out, never left to the compiler.
 //
 // Layouts shared by kernels, backend and tests:
 //   weight panels   [ceil(N / 32)][K][32], N output features, K input features; the last panel is
@@ -128,6 +129,9 @@ struct KernelTable {
   const char* name;
   /// What a processor must have to run them, as named by processor_features(); null ends the list.
   const char* const* processor_features;
+  /// Results are those of the scalar kernels bit for bit. Not so without a fused multiply-add,
+  /// which moves the last bits.
+  bool has_scalar_bits;
 
   /// Panels [first_panel, last_panel) of out in all rows, reading x in place.
   void (*linear)(const LinearArgs& args, int64_t first_panel, int64_t last_panel);

@@ -13,6 +13,7 @@ namespace {
 constexpr KernelTable kTable = {
     .name = kSetName,
     .processor_features = kProcessorFeatures,
+    .has_scalar_bits = kHasScalarBits,
     .linear = linear,
     .max_unpacked_rows = kMaxUnpackedRows,
     .pack_rows = pack_rows,

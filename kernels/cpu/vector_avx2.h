@@ -18,6 +18,7 @@ namespace {
 
 constexpr const char* kSetName = "avx2";
 constexpr const char* kProcessorFeatures[] = {"avx2", "fma", "f16c", nullptr};
+constexpr bool kHasScalarBits = true;
 
 using Vector = __m256;  // of float
 constexpr int kLanes = 8;

@@ -14,6 +14,7 @@ namespace {
 constexpr const char* kSetName = "avx512";
 constexpr const char* kProcessorFeatures[] = {"avx512f", "avx512bw", "avx512dq", "avx512vl",
                                               nullptr};
+constexpr bool kHasScalarBits = true;
 
 using Vector = __m512;  // of float
 constexpr int kLanes = 16;

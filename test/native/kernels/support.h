@@ -3,6 +3,7 @@
 // Random inputs and the instruction sets to test, for the tests of kernels and backend.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <random>
@@ -50,10 +51,14 @@ inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) 
          (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
-/// The versions that this processor can run, the scalar one first: its bits are expected of all.
+/// The kernels over vector_generic.h: only the tests have them.
+const kernels::KernelTable& generic_kernels();
+
+/// The versions that this processor can run, the scalar one first.
 inline std::vector<const kernels::KernelTable*> all_kernels() {
   std::vector<const kernels::KernelTable*> tables = kernels::available_kernels();
   std::reverse(tables.begin(), tables.end());
+  tables.push_back(&generic_kernels());
   return tables;
 }
 
@@ -62,6 +67,17 @@ inline std::vector<const kernels::KernelTable*> vector_kernels() {
   std::vector<const kernels::KernelTable*> tables = all_kernels();
   tables.erase(tables.begin());
   return tables;
+}
+
+/// That `actual`, from `table`, is what the scalar kernels gave: bit for bit; or, of a set without
+/// fused multiply-adds, within `tolerance` of it (of one, where it is smaller).
+inline bool agrees(const kernels::KernelTable& table, const std::vector<float>& actual,
+                   const std::vector<float>& expected, double tolerance = 1e-5) {
+  if (table.has_scalar_bits) return same_bits(actual, expected);
+  return std::equal(actual.begin(), actual.end(), expected.begin(), expected.end(),
+                    [&](double a, double b) {
+                      return std::fabs(a - b) <= tolerance * std::max(1.0, std::fabs(b));
+                    });
 }
 
 constexpr kernels::Format kFormats[] = {kernels::Format::kF32, kernels::Format::kBF16,

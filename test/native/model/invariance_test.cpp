@@ -259,6 +259,7 @@ TEST(instruction_set_changes_neither_logits_nor_visual_tokens) {
     const std::vector<float> logits = logits_alone(*scalar, long_prompt());
     const std::vector<float> tokens = values_of(encode(*scalar, item));
     for (const kernels::KernelTable* table : kernels::available_kernels()) {
+      if (!table->has_scalar_bits) continue;
       const std::unique_ptr<Model> model = load_for(table->name, subject);
       check_same_bits(logits_alone(*model, long_prompt()), logits,
                       std::string(table->name) + ", logits");
