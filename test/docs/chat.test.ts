@@ -12,6 +12,7 @@ const blocks = [...page.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => cod
 /** What each block must print, in order: the comments beside its console.log calls. */
 const expected = [
   [/^true true$/m, /^I am a tiny vision language model/m, /^3 7$/m, /^3 7\ntrue$/m],
+  [/^tool-calls weather$/m, /^user,assistant,tool,assistant$/m],
   [/^\d+ \d+ \d+$/m, /^false\ntrue$/m],
 ]
 

@@ -41,6 +41,17 @@ const printed: Record<string, string[]> = {
   ],
   'video-file': ['18 tokens of video', 'A red diamond moves to the right.'],
   openai: ['qwen2-vl-tiny: I see four shapes. (stop)', '43 + 6 tokens', 'first token: I'],
+  'structured-output': [
+    'a sign with string and boolean',
+    'true',
+    'The text says "HELLO".',
+    'length: undefined: The answer was not complete after 64 tokens. Raise maxTokens, or ask for less.',
+  ],
+  tools: [
+    'tool_calls: get_temperature',
+    'get_temperature: a city that is known: true, an hour of a day: true',
+    'then it speaks: true',
+  ],
   'add-vision-id': [
     `addVisionId: false, 32 tokens of text: ${sameShape}`,
     `addVisionId: true, 42 tokens of text: ${sameShape}`,
