@@ -34,7 +34,7 @@ export function statesOf(rules: TextRules): State[] | undefined {
 /** Characters that no set tells apart. */
 function classesOf(sets: readonly CharSet[]): CharSet[] {
   let classes: CharSet[] = [anyChar]
-  for (const set of new Set(sets)) {
+  for (const set of new Map(sets.map((one) => [one.join(), one])).values()) {
     classes = classes.flatMap((one) =>
       [intersect(one, set), subtract(one, set)].filter((part) => part.length > 0),
     )
@@ -101,14 +101,22 @@ class Nfa {
 /** An automaton without choices, made as far as it is used. State 0 is the first; -1 is none. */
 class Dfa {
   readonly #nfa: Nfa
-  readonly #classes: readonly CharSet[]
+  /** For each node, by class: whether its edge reads it. */
+  readonly #reads: (readonly boolean[] | undefined)[]
   readonly #numberOf = new Map<string, number>()
   readonly #members: number[][] = []
   readonly #moves: (number | undefined)[][] = []
 
   constructor(nfa: Nfa, classes: readonly CharSet[]) {
     this.#nfa = nfa
-    this.#classes = classes
+    const known = new Map<string, readonly boolean[]>()
+    this.#reads = nfa.nodes.map(({ edge }) => {
+      if (!edge) return undefined
+      const key = edge.set.join()
+      const reads = known.get(key) ?? classes.map((one) => intersect(edge.set, one).length > 0)
+      known.set(key, reads)
+      return reads
+    })
     this.#state([nfa.start])
   }
 
@@ -119,13 +127,13 @@ class Dfa {
   move(state: number, characterClass: number): number {
     const moves = this.#moves[state]
     if (!moves) return -1
-    return (moves[characterClass] ??= this.#moveFrom(state, this.#classes[characterClass] ?? []))
+    return (moves[characterClass] ??= this.#moveFrom(state, characterClass))
   }
 
-  #moveFrom(state: number, set: CharSet): number {
+  #moveFrom(state: number, characterClass: number): number {
     const reached = (this.#members[state] ?? []).flatMap((node) => {
       const { edge } = this.#nfa.nodes[node] ?? {}
-      return edge && intersect(edge.set, set).length > 0 ? [edge.to] : []
+      return edge && this.#reads[node]?.[characterClass] ? [edge.to] : []
     })
     return reached.length === 0 ? -1 : this.#state(reached)
   }

@@ -1,5 +1,13 @@
 /** A running answer as web streams: text, and the server-sent events of OpenAI's API. */
-import { Qwen2VLError } from '../errors.js'
+import {
+  ContextLengthError,
+  FetchError,
+  ImageError,
+  InvalidArgumentError,
+  Qwen2VLError,
+  SchemaError,
+  VideoError,
+} from '../errors.js'
 import {
   toFinishReason,
   toLogprobs,
@@ -86,9 +94,16 @@ async function* chunksOf(
   if (includeUsage) yield { ...chunk([]), usage: toUsage(usage) }
 }
 
+/** What the one who sent the request can put right. */
+const requestErrors = [
+  ...[InvalidArgumentError, SchemaError, ContextLengthError],
+  ...[ImageError, VideoError, FetchError],
+]
+
 function toErrorBody(error: unknown) {
   const message = error instanceof Error ? error.message : String(error)
   const code = Qwen2VLError.isInstance(error) ? error.code : 'ERR_ABORTED'
-  const type = code === 'ERR_INVALID_ARGUMENT' ? 'invalid_request_error' : 'server_error'
+  const isOfRequest = requestErrors.some((type) => error instanceof type)
+  const type = isOfRequest ? 'invalid_request_error' : 'server_error'
   return { message, type, param: null, code }
 }

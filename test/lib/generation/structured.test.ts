@@ -147,6 +147,9 @@ describe('responseFormat', () => {
       schemaPath: '#/not',
     })
     expect(() => model.createChat({ responseFormat })).toThrow(SchemaError)
+    const sent = await new Response(model.stream({ ...short, responseFormat }).toSSE()).text()
+    const { error } = JSON.parse(sent.slice('data: '.length)) as { error: object }
+    expect(error).toMatchObject({ type: 'invalid_request_error', code: 'ERR_SCHEMA' })
   })
 
   it('has the type of what is asked for', () => {
