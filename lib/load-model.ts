@@ -58,6 +58,14 @@ const optionsSchema = z.strictObject({
   /** What weights are kept as. `auto`: as stored. */
   dtype: z.enum(['auto', 'bf16', 'fp16', 'fp32']).optional(),
   /**
+   * `packed` reads the weights into memory of this process, in the layout that computes fastest. `mapped` leaves
+   * them in their files, which become memory: loading takes no time, processes share the pages, and the
+   * system may take them back. Answers are the same, tokens come more slowly, and `dtype` cannot convert. The
+   * files must not be changed while the model lives: to replace one, write another and rename it. Default:
+   * `packed`.
+   */
+  weights: z.enum(['packed', 'mapped']).optional(),
+  /**
    * The most tokens of one prompt and its answer. Default: the checkpoint's own context, or what a
    * quarter of the free memory holds as KV cache if that is less.
    */
@@ -66,7 +74,10 @@ const optionsSchema = z.strictObject({
     .min(16)
     .max(1 << 24)
     .optional(),
-  /** Bytes for weights and KV cache together. Default: a quarter of the free memory for the KV cache. */
+  /**
+   * Bytes for weights and KV cache together; mapped weights do not count. Default: a quarter of the free memory
+   * for the KV cache.
+   */
   memoryLimit: z.int().min(1).optional(),
   /**
    * What keys and values are kept as. `auto` is `fp32` on the CPU: 16-bit ones take half the memory
@@ -172,7 +183,7 @@ export type LoadModelOptions = Omit<CheckedOptions, 'device'> & {
 }
 
 const unsupported = Object.fromEntries(
-  ['quantization', 'weights', 'cacheDir', 'revision', 'token', 'offline'].map((name) => [
+  ['quantization', 'cacheDir', 'revision', 'token', 'offline'].map((name) => [
     name,
     'This version does not support it; leave it out.',
   ]),
@@ -259,6 +270,7 @@ async function load(folder: string, options: CheckedOptions, abort: Abort): Prom
   }
   report({ phase: 'files', loadedBytes: 0, totalBytes: 0 })
   const checkpoint = await abort.race(openCheckpoint(folder))
+  refuseConversionOfMapped(options, checkpoint)
   const media = mediaOptions(options, checkpoint)
   const binding = nativeBinding()
   const availableBytes = binding.cpuInfo().availableMemoryBytes
@@ -283,6 +295,7 @@ async function load(folder: string, options: CheckedOptions, abort: Abort): Prom
       plan,
       media,
       dtype: dtype ?? checkpoint.config.dtype ?? 'auto',
+      weights: options.weights ?? 'packed',
       deviceReason: deviceReason(options),
       promptLookupTokens: options.promptLookupTokens ?? DEFAULT_PROMPT_LOOKUP_TOKENS,
     })
@@ -295,6 +308,18 @@ async function load(folder: string, options: CheckedOptions, abort: Abort): Prom
     )
     throw error
   }
+}
+
+/** What is mapped stays as it is stored. The core looks at every tensor; this is about the option alone. */
+function refuseConversionOfMapped(options: CheckedOptions, { config }: Checkpoint): void {
+  const { weights, dtype = 'auto' } = options
+  const stored = config.dtype
+  if (weights !== 'mapped' || dtype === 'auto' || stored === undefined || dtype === stored) return
+  throw new InvalidArgumentError(
+    `loadModel() options: weights: 'mapped' leaves the weights in their files, where they are ${stored}, so ` +
+      `they cannot become ${dtype}. Leave dtype out, or use weights: 'packed'.`,
+    { path: 'weights' },
+  )
 }
 
 /** The rules for images and videos; the limits must make sense together with the checkpoint's. */
@@ -331,6 +356,7 @@ function loadWeights(
       threads: options.threads ?? 0,
       instructionSet: process.env['QWEN2_VL_CPU'] ?? '',
       weightDtype: options.dtype ?? 'auto',
+      weights: options.weights ?? 'packed',
       kvDtype: plan.kvDtype,
       kvCacheTokens: plan.kvCacheTokens,
       maxContext: plan.contextSize,

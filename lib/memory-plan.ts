@@ -6,6 +6,7 @@ import { OutOfMemoryError } from './errors.js'
 /** The options of loadModel() that bear on memory. */
 export interface MemoryOptions {
   dtype?: 'auto' | 'bf16' | 'fp16' | 'fp32' | undefined
+  weights?: 'packed' | 'mapped' | undefined
   contextSize?: number | undefined
   memoryLimit?: number | undefined
   kvCacheType?: 'auto' | 'fp32' | 'bf16' | 'fp16' | undefined
@@ -63,12 +64,13 @@ export async function planMemory(
 /** Bytes that the KV cache may take beside the weights. */
 async function kvBudget(
   { config, weightFiles }: Pick<Checkpoint, 'config' | 'weightFiles'>,
-  { dtype = 'auto', memoryLimit }: MemoryOptions,
+  { dtype = 'auto', weights = 'packed', memoryLimit }: MemoryOptions,
   availableBytes: number,
 ): Promise<number> {
   const files = await Promise.all(weightFiles.map((file) => stat(file)))
   const storedBytes = files.reduce((sum, { size }) => sum + size, 0)
   const weightBytes = storedBytes * growth(config.dtype, dtype)
+  if (weights === 'mapped') return kvBudgetBesideMapped(weightBytes, memoryLimit, availableBytes)
   const limit = memoryLimit ?? (availableBytes > 0 ? availableBytes : Infinity)
   if (weightBytes > limit) {
     const isLimited = memoryLimit !== undefined
@@ -82,6 +84,21 @@ async function kvBudget(
   if (memoryLimit !== undefined) return memoryLimit - weightBytes
   if (availableBytes === 0) return kvBytesWhenUnknown
   return (availableBytes - weightBytes) * kvShareOfFreeMemory
+}
+
+/**
+ * Mapped weights are the system's to keep or to drop: no limit counts them, and none is too many. By default the
+ * cache still leaves room for them, as dropped pages are read again with every token.
+ */
+function kvBudgetBesideMapped(
+  weightBytes: number,
+  memoryLimit: number | undefined,
+  availableBytes: number,
+): number {
+  if (memoryLimit !== undefined) return memoryLimit
+  if (availableBytes === 0) return kvBytesWhenUnknown
+  const room = Math.min(weightBytes, availableBytes / 2)
+  return (availableBytes - room) * kvShareOfFreeMemory
 }
 
 function contextDoesNotFit(tokens: number, requiredBytes: number, availableBytes: number) {

@@ -52,6 +52,8 @@ export interface ModelInfo {
   }
   /** What the weights are kept as. */
   dtype: string
+  /** Whether weights are in memory of this process, or in their files, which are mapped. */
+  weights: 'packed' | 'mapped'
   parameters: number
   weightBytes: number
   /** The most tokens of one prompt and its answer. */
@@ -150,6 +152,7 @@ export interface ModelParts {
   media: MediaOptions
   /** What the weights are kept as. */
   dtype: string
+  weights: 'packed' | 'mapped'
   deviceReason: string
   /** The longest draft of speculative prompt lookup, where a request does not say. */
   promptLookupTokens: number
@@ -169,13 +172,14 @@ class LocalModel implements Model {
   #disposal: Promise<void> | undefined
 
   constructor(parts: ModelParts) {
-    const { native, checkpoint, tokenizer, plan, media, dtype, deviceReason } = parts
+    const { native, checkpoint, tokenizer, plan, media, dtype, weights, deviceReason } = parts
     this.tokenizer = tokenizer
     this.info = {
       folder: checkpoint.folder,
       architecture: checkpoint.architecture,
       device: { ...native.device, reason: deviceReason },
       dtype,
+      weights,
       parameters: native.numParameters,
       weightBytes: native.weightBytes,
       contextSize: plan.contextSize,
@@ -265,7 +269,7 @@ class LocalModel implements Model {
         contextSize,
         kvBytesPerToken: this.info.kvCache.bytesPerToken,
         weightsBytes: this.info.weightBytes,
-        availableBytes: nativeBinding().cpuInfo().availableMemoryBytes,
+        availableBytes: this.#availableBytes(),
         textTokens: counts.textTokens,
         maxTokens: Math.min(maxTokens, Math.max(contextSize - counts.promptTokens, 0)),
         answers: n,
@@ -274,6 +278,14 @@ class LocalModel implements Model {
       const expectedMs = this.#context.pace.expect(estimate)
       return { ...estimate, ...(expectedMs && { expectedMs }) }
     })
+  }
+
+  /** What the system can give beside the weights; 0 when it does not say. */
+  #availableBytes(): number {
+    const available = nativeBinding().cpuInfo().availableMemoryBytes
+    if (this.info.weights === 'packed' || available === 0) return available
+    // The system counts the pages of mapped files as free, but these are in use.
+    return Math.max(available - this.info.weightBytes, 1)
   }
 
   createChat(options: ChatOptions = {}): Chat {

@@ -31,6 +31,8 @@ export interface NativeLoadOptions {
   /** '' = best; 'scalar', 'avx2', 'avx512'. */
   instructionSet: string
   weightDtype: 'auto' | 'bf16' | 'fp16' | 'fp32'
+  /** 'mapped' needs types that are kept. */
+  weights: 'packed' | 'mapped'
   kvDtype: 'bf16' | 'fp16' | 'fp32'
   /** Tokens the KV pool holds, rounded up to blocks. */
   kvCacheTokens: number
@@ -188,7 +190,7 @@ export interface NativeDevice {
 export interface NativeModel {
   readonly device: NativeDevice
   readonly numParameters: number
-  /** Bytes of the weights in memory. */
+  /** Bytes of the weights in memory, or in the mapped files. */
   readonly weightBytes: number
   /** Throws synchronously what the engine refuses (context too long, queue full, disposed). */
   generate(

@@ -64,7 +64,7 @@ static constexpr int64_t partial_floats(int64_t head_dim) { return padded_head_d
 struct LinearArgs {
   float* out;             // [rows, N], rows out_stride apart
   const float* x;         // [rows, K], rows x_stride apart
-  const void* weight;     // panels of `format`
+  const void* weight;     // panels of `format`; null where weight_rows is given
   const float* bias;      // [N] or null
   const float* residual;  // [rows, N], rows residual_stride apart, or null; may be `out`
   int64_t rows;
@@ -76,11 +76,20 @@ struct LinearArgs {
   int segments;  // 1, 2, 4 or 8; divides in_features
   Format format;
   Activation activation;
+  /// Or null. The weight where it lies row by row: [panels * 32] rows [K] of `format`, which need
+  /// no alignment, null behind the last. Kernels pack a few k of a panel at a time as they go, so
+  /// the results are those of a packed weight.
+  const void* const* weight_rows;
 };
 
 /// The panel that the gate in `panel` lets through.
 static inline int64_t up_panel(const LinearArgs& args, int64_t panel) {
   return num_panels(args.out_features) + panel;
+}
+
+/// Panels of the weight: with SwiGLU, gates and then what they let through.
+static inline int64_t num_weight_panels(const LinearArgs& args) {
+  return num_panels(args.out_features) * (args.activation == Activation::kSwiGlu ? 2 : 1);
 }
 
 /// Softmax attention of the query heads that share one key/value head. Query row r is token
@@ -89,9 +98,9 @@ static inline int64_t up_panel(const LinearArgs& args, int64_t panel) {
 /// The keys are cut into parts of 256, aligned to the first key. Over a part, a score is a chain of
 /// fused multiply-adds over d of (q * scale * log2(e)) and k; a weight is 2^(score - the part's
 /// maximum); an output element is a chain over the keys from 0. Then the parts are merged in order,
-/// each time scaled to the common maximum, and multiplied by 1 / the sum of the weights: so the parts may
-/// be worked on apart. Keys that a row may not see have no influence whatever they hold: a row's
-/// result depends on its visible keys alone.
+/// each time scaled to the common maximum, and multiplied by 1 / the sum of the weights: so the
+/// parts may be worked on apart. Keys that a row may not see have no influence whatever they hold:
+/// a row's result depends on its visible keys alone.
 struct AttentionArgs {
   float* out;             // [T, group * D] part of the output, tokens out_stride apart
   const float* q;         // likewise, q_stride apart

@@ -3,6 +3,7 @@
 #include "kernels/cpu/linear.h"
 
 #include <cmath>
+#include <vector>
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/math.h"
@@ -16,11 +17,23 @@ void gelu_in_place(float* x, int64_t count) {
 namespace scalar {
 namespace {
 
-// sums [32] = the products of one row of x with one panel, in the order of LinearArgs.
-void panel_sums(const LinearArgs& args, int64_t row, int64_t panel, float* sums) {
+// panel [K][32] as the products need it: in place, or packed into `packed`.
+const void* panel_of(const LinearArgs& args, int64_t panel, std::vector<char>& packed) {
+  const int64_t panel_bytes =
+      args.in_features * kPanelWidth * static_cast<int64_t>(format_size(args.format));
+  if (args.weight_rows == nullptr) {
+    return static_cast<const char*>(args.weight) + panel * panel_bytes;
+  }
+  packed.resize(static_cast<size_t>(panel_bytes));
+  pack_panel(packed.data(), args.format, args.weight_rows + panel * kPanelWidth, args.format, 0,
+             args.in_features);
+  return packed.data();
+}
+
+// sums [32] = the products of one row of x with a panel [K][32], in the order of LinearArgs.
+void panel_sums(const LinearArgs& args, int64_t row, const void* panel, float* sums) {
   const float* x = args.x + row * args.x_stride;
   const int64_t length = args.in_features / args.segments;
-  const int64_t base = panel * args.in_features * kPanelWidth;
   float stack[kMaxSegments][kPanelWidth];  // sums of finished subtrees
   int depth = 0;
   for (int segment = 0; segment < args.segments; ++segment) {
@@ -28,7 +41,7 @@ void panel_sums(const LinearArgs& args, int64_t row, int64_t panel, float* sums)
     for (int lane = 0; lane < kPanelWidth; ++lane) chain[lane] = 0.0f;
     for (int64_t k = segment * length; k < (segment + 1) * length; ++k) {
       for (int lane = 0; lane < kPanelWidth; ++lane) {
-        const float w = load(args.weight, args.format, base + k * kPanelWidth + lane);
+        const float w = load(panel, args.format, k * kPanelWidth + lane);
         chain[lane] = std::fma(x[k], w, chain[lane]);
       }
     }
@@ -56,16 +69,22 @@ float activate(float x, Activation activation) {
 }  // namespace
 
 void linear(const LinearArgs& args, int64_t first_panel, int64_t last_panel) {
+  std::vector<char> packed;
+  std::vector<char> packed_up;
+  const bool is_swiglu = args.activation == Activation::kSwiGlu;
   for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+    const void* const weights = panel_of(args, panel, packed);
+    const void* const up_weights =
+        is_swiglu ? panel_of(args, up_panel(args, panel), packed_up) : nullptr;
     const int64_t first = panel * kPanelWidth;
     const int64_t left = args.out_features - first;
     const int64_t count = left < kPanelWidth ? left : kPanelWidth;
     for (int64_t row = 0; row < args.rows; ++row) {
       float sums[kPanelWidth];
-      panel_sums(args, row, panel, sums);
-      if (args.activation == Activation::kSwiGlu) {
+      panel_sums(args, row, weights, sums);
+      if (is_swiglu) {
         float up[kPanelWidth];
-        panel_sums(args, row, up_panel(args, panel), up);
+        panel_sums(args, row, up_weights, up);
         for (int64_t i = 0; i < count; ++i) {
           args.out[row * args.out_stride + first + i] = silu(sums[i]) * up[i];
         }

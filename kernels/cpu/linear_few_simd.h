@@ -14,6 +14,10 @@ constexpr int64_t kMaxUnpackedRows = 32;
 constexpr int64_t kPrefetchBytes = 8192;
 // The block of k that several tiles use while it is in the first-level cache.
 constexpr int64_t kFewRowsBlockK = 64;
+// Weights that lie row by row: what is packed at once, a line of each row, and how far ahead rows
+// are fetched. Measured on Zen 5: larger blocks or nearer fetches are slower.
+constexpr int64_t kFewRowsPackedK = 32;
+constexpr int64_t kFewRowsAheadK = 128;
 
 // kVectors of a panel over `count` inputs: sums [kRows][32] go on, or start.
 template <Format kFormat, int kRows, int kVectors>
@@ -44,14 +48,14 @@ void panel_chains(float* sums, const float* x, int64_t x_stride, const char* w, 
   store_tile(acc, sums, kPanelWidth);
 }
 
-// sums [rows][32] = the chains over one segment of a panel.
+// sums [rows][32] = the chains over `count` inputs of a panel, or what they go on to.
 template <Format kFormat>
 void segment_chains(float* sums, const float* x, int64_t x_stride, int64_t rows, const char* w,
-                    int64_t count) {
+                    int64_t count, bool start, bool prefetch) {
   if (rows <= kMaxWholePanelRows) {
     return with_constant<kMaxWholePanelRows>(rows, [&](auto constant) {
       constexpr int kRows = decltype(constant)::value;
-      panel_chains<kFormat, kRows, kPanelVectors>(sums, x, x_stride, w, count, true, true);
+      panel_chains<kFormat, kRows, kPanelVectors>(sums, x, x_stride, w, count, start, prefetch);
     });
   }
   // More rows' sums do not fit the registers: one tile of rows and columns after the other, over
@@ -66,12 +70,59 @@ void segment_chains(float* sums, const float* x, int64_t x_stride, int64_t rows,
         for (int column = 0; column < kPanelTiles; ++column) {
           panel_chains<kFormat, kRows, kTileVectors>(
               sums + row * kPanelWidth + column * kTileColumns, x + row * x_stride + k, x_stride,
-              weights + column * kTileVectors * kVectorBytes<kFormat>, length, k == 0,
-              tile == 0 && column == 0);
+              weights + column * kTileVectors * kVectorBytes<kFormat>, length, start && k == 0,
+              prefetch && tile == 0 && column == 0);
         }
       });
     }
   }
+}
+
+// Fetches inputs [first, first + count) of a panel's rows.
+template <Format kFormat>
+void prefetch_rows(const void* const* rows, int64_t first, int64_t count) {
+  constexpr auto kSize = static_cast<int64_t>(format_size(kFormat));
+  for (int lane = 0; lane < kPanelWidth; ++lane) {
+    const char* row = static_cast<const char*>(rows[lane]);
+    if (row == nullptr) return;
+    for (int64_t byte = first * kSize; byte < (first + count) * kSize; byte += kLineBytes) {
+      prefetch_to_l2(row + byte);
+    }
+  }
+}
+
+// segment_chains() over inputs [first, first + count) of a panel of weight_rows, packed block by
+// block. What comes a few blocks later is fetched meanwhile, into the next panel: the processor
+// does not follow so many short rows.
+template <Format kFormat>
+void row_chains(float* sums, const LinearArgs& args, const float* x, int64_t num_rows,
+                int64_t panel, int64_t first, int64_t count) {
+  alignas(64) char packed[kFewRowsPackedK * kStepBytes<kFormat>];
+  const void* const* rows = args.weight_rows + panel * kPanelWidth;
+  for (int64_t k = 0; k < count; k += kFewRowsPackedK) {
+    const int64_t length = count - k < kFewRowsPackedK ? count - k : kFewRowsPackedK;
+    const int64_t ahead = first + k + kFewRowsAheadK;
+    if (ahead < args.in_features) {
+      prefetch_rows<kFormat>(rows, ahead, kFewRowsPackedK);
+    } else if (panel + 1 < num_weight_panels(args)) {
+      prefetch_rows<kFormat>(rows + kPanelWidth, ahead - args.in_features, kFewRowsPackedK);
+    }
+    pack_panel(packed, kFormat, rows, kFormat, first + k, length);
+    segment_chains<kFormat>(sums, x + first + k, args.x_stride, num_rows, packed, length, k == 0,
+                            false);
+  }
+}
+
+// sums [rows][32] = the chains over inputs [first, first + count) of a panel.
+template <Format kFormat>
+void input_chains(float* sums, const LinearArgs& args, const float* x, int64_t rows, int64_t panel,
+                  int64_t first, int64_t count) {
+  if (args.weight_rows != nullptr) {
+    return row_chains<kFormat>(sums, args, x, rows, panel, first, count);
+  }
+  const char* w = static_cast<const char*>(args.weight) +
+                  (panel * args.in_features + first) * kStepBytes<kFormat>;
+  segment_chains<kFormat>(sums, x + first, args.x_stride, rows, w, count, true, true);
 }
 
 // sums [rows][32] = x * panel, all inputs.
@@ -79,17 +130,14 @@ template <Format kFormat>
 void panel_sums(const LinearArgs& args, const float* x, int64_t rows, int64_t panel, float* sums) {
   constexpr int64_t kStride = kMaxUnpackedRows * kPanelWidth;
   const int64_t length = args.in_features / args.segments;
-  const char* w =
-      static_cast<const char*>(args.weight) + panel * args.in_features * kStepBytes<kFormat>;
   if (args.segments == 1) {
-    return segment_chains<kFormat>(sums, x, args.x_stride, rows, w, length);
+    return input_chains<kFormat>(sums, args, x, rows, panel, 0, length);
   }
   float stack[kMaxDepth * kStride];
   int depth = 0;
   for (int segment = 0; segment < args.segments; ++segment) {
-    const int64_t first = segment * length;
-    segment_chains<kFormat>(stack + depth++ * kStride, x + first, args.x_stride, rows,
-                            w + first * kStepBytes<kFormat>, length);
+    input_chains<kFormat>(stack + depth++ * kStride, args, x, rows, panel, segment * length,
+                          length);
     depth = merge_subtrees(stack, kStride, rows * kPanelWidth, depth, segment);
   }
   for (int64_t i = 0; i < rows * kPanelWidth; i += kLanes) store(sums + i, load(stack + i));

@@ -70,11 +70,16 @@ struct Pass {
   const float* rows(int64_t tile, int64_t k) const {
     return packed + begin(tile) * args.in_features + k * height(tile);
   }
+  int64_t panel(int64_t index) const {
+    const int64_t of_out = first_panel + (is_swiglu() ? index / 2 : index);
+    return is_swiglu() && index % 2 == 1 ? up_panel(args, of_out) : of_out;
+  }
   const char* weights(int64_t index, int64_t k) const {
-    int64_t panel = first_panel + (is_swiglu() ? index / 2 : index);
-    if (is_swiglu() && index % 2 == 1) panel = up_panel(args, panel);
     const int64_t step = static_cast<int64_t>(format_size(args.format)) * kPanelWidth;
-    return static_cast<const char*>(args.weight) + (panel * args.in_features + k) * step;
+    return static_cast<const char*>(args.weight) + (panel(index) * args.in_features + k) * step;
+  }
+  const void* const* weight_rows(int64_t index) const {
+    return args.weight_rows + panel(index) * kPanelWidth;
   }
 };
 
@@ -93,6 +98,23 @@ struct Ahead {
   const char* from;
   int64_t step;
 };
+
+// The share of a panel's next weights that tile `i` of `tiles` fetches.
+template <Format kFormat>
+Ahead next_weights(const Pass& pass, const Block& block, int64_t index, int64_t i, int64_t tiles) {
+  const int64_t next = block.next_panel + index;
+  if (pass.args.weight_rows == nullptr) {
+    const int64_t bytes = block.count * kStepBytes<kFormat>;
+    return {pass.weights(next, block.next_first) + bytes * i / tiles,
+            bytes / (tiles * block.count) + 1};
+  }
+  constexpr auto kSize = static_cast<int64_t>(format_size(kFormat));
+  const bool is_there = pass.panel(next) < num_weight_panels(pass.args);
+  const void* row = is_there ? pass.weight_rows(next)[i * kPanelWidth / tiles] : nullptr;
+  // Behind the last row: a line that is in the cache anyway.
+  if (row == nullptr) return {reinterpret_cast<const char*>(pass.packed), 0};
+  return {static_cast<const char*>(row) + block.next_first * kSize, kSize};
+}
 
 // One register tile over a block of k: sums [kRows] of stride 32 go on, or start.
 // load_weights(k, weights) gives a step's weights.
@@ -152,7 +174,7 @@ void tile_times_stored(float* sums, const float* rows, const char* stored, float
 template <Format kFormat>
 void multiply_block(const Pass& pass, const Block& block, float* sums, float* widened) {
   const int64_t tiles = pass.last_tile - pass.first_tile;
-  const int64_t next_bytes = block.count * kStepBytes<kFormat>;
+  alignas(64) char packed[kBlockK * kStepBytes<kFormat>];  // of weights that lie row by row
   const int64_t sums_stride = pass.num_rows() * kPanelWidth;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t tile = pass.first_tile + i;
@@ -164,17 +186,19 @@ void multiply_block(const Pass& pass, const Block& block, float* sums, float* wi
       Ahead rows_ahead = {reinterpret_cast<const char*>(next_rows),
                           kRows * int64_t{sizeof(float)} / (pass.num_panels * kPanelTiles) + 1};
       for (int64_t panel = 0; panel < pass.num_panels; ++panel) {
-        // Each tile fetches its share of what all tiles will need next.
-        const Ahead weights_ahead = {
-            pass.weights(block.next_panel + panel, block.next_first) + next_bytes * i / tiles,
-            next_bytes / (tiles * block.count) + 1};
+        const Ahead weights_ahead = next_weights<kFormat>(pass, block, panel, i, tiles);
+        const char* stored = packed;
+        if (pass.args.weight_rows == nullptr) {
+          stored = pass.weights(panel, block.first);
+        } else if (i == 0) {
+          pack_panel(packed, kFormat, pass.weight_rows(panel), kFormat, block.first, block.count);
+        }
         for (int column = 0; column < kPanelTiles; ++column) {
           float* const to = sums + panel * sums_stride + column * kTileColumns;
           float* const wide = widened + panel * kBlockK * kPanelWidth + column * kTileColumns;
           if (i == 0) {
-            const char* const stored =
-                pass.weights(panel, block.first) + column * kTileVectors * kVectorBytes<kFormat>;
-            tile_times_stored<kFormat, kRows>(to, rows, stored, wide, block, rows_ahead,
+            const int64_t offset = column * kTileVectors * kVectorBytes<kFormat>;
+            tile_times_stored<kFormat, kRows>(to, rows, stored + offset, wide, block, rows_ahead,
                                               weights_ahead);
           } else {
             tile_times_widened<kRows>(to, rows, wide, block, rows_ahead, weights_ahead);

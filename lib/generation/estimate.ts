@@ -16,7 +16,7 @@ export interface MemoryEstimate extends Work {
   promptTokens: number
   /** The longest answer that the request allows; each of them, where it asks for several. */
   maxTokens: number
-  /** Weights, which are in memory already. */
+  /** Weights, which are in memory already, or in mapped files whose pages should stay in it. */
   weightsBytes: number
   /** Pixels, activations of the vision tower and visual tokens at the worst moment. */
   visionWorkspaceBytes: number

@@ -234,6 +234,11 @@ LoadOptions read_load_options(Napi::Value value) {
   options.model.max_step_tokens = options.engine.prefill_chunk + options.engine.max_sequences;
   options.model.convert_weights = reader.string("weightDtype") != "auto";
   if (options.model.convert_weights) options.model.weight_dtype = read_dtype(reader, "weightDtype");
+  const std::string weights = reader.string("weights");
+  if (weights != "packed" && weights != "mapped") {
+    throw_invalid(reader.path("weights"), "'packed' or 'mapped', not '" + weights + "'");
+  }
+  options.model.map_weights = weights == "mapped";
   return options;
 }
 

@@ -40,7 +40,14 @@ struct WeightSpec {
   int segments = 1;
 };
 
-/// A weight matrix in a backend's own layout.
+/// Consecutive rows of a matrix as a file holds them: [num_rows, in_features] in the weight's
+/// dtype, of no alignment.
+struct WeightRows {
+  const void* data = nullptr;
+  int64_t num_rows = 0;
+};
+
+/// A weight matrix in a backend's own layout, or where it lies in memory that somebody else owns.
 class Weight {
  public:
   virtual ~Weight() = default;
@@ -115,6 +122,11 @@ class Backend {
   virtual void write_weight(Weight& weight, int64_t first_row, int64_t num_rows, const void* rows,
                             DType dtype) = 0;
   static constexpr int64_t kWeightRowAlignment = 32;
+  /// A weight that stays where it is: `parts` on top of each other. Operations give the same bits
+  /// as with a packed one, more slowly. `owner` keeps the memory.
+  virtual std::unique_ptr<Weight> wrap_weight(const WeightSpec& spec,
+                                              std::span<const WeightRows> parts,
+                                              std::shared_ptr<const void> owner) = 0;
 
   /// Runs task(0) ... task(num_tasks - 1) on the backend's host threads and returns when all are
   /// done. The first exception of a task is rethrown here.

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "common/error.h"
 
@@ -18,6 +20,7 @@
 #include <filesystem>
 #else
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #endif
@@ -37,6 +40,13 @@ constexpr uint64_t kMaxBytesPerRead = uint64_t{1} << 30;
 
 [[noreturn]] void fail_read(const std::string& path, const std::string& reason) {
   throw Error("ERR_CHECKPOINT_READ", path + ": read failed: " + reason, {{"file", path}});
+}
+
+[[noreturn]] void fail_map(const std::string& path, const std::string& reason) {
+  throw Error("ERR_CHECKPOINT_READ",
+              path + ": cannot be mapped into memory: " + reason +
+                  ". Load with weights: 'packed', which reads the file",
+              {{"file", path}});
 }
 
 std::string errno_text(int error) { return std::generic_category().message(error); }
@@ -76,6 +86,27 @@ uint64_t read_some(int descriptor, uint64_t offset, uint64_t size, char* out,
   return count;
 }
 
+InputFile::State state_of(int descriptor, const std::string& path) {
+  struct _stat64 info;
+  if (_fstat64(descriptor, &info) != 0) fail_read(path, errno_text(errno));
+  return {static_cast<uint64_t>(info.st_size), int64_t{info.st_mtime} * 1'000'000'000};
+}
+
+void* map_file(int descriptor, size_t size, const std::string& path) {
+  const auto handle = reinterpret_cast<HANDLE>(_get_osfhandle(descriptor));
+  const HANDLE mapping = CreateFileMappingW(handle, nullptr, PAGE_READONLY, 0, 0, nullptr);
+  void* const data =
+      mapping == nullptr ? nullptr : MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, size);
+  const DWORD error = GetLastError();
+  if (mapping != nullptr) CloseHandle(mapping);  // the view keeps it
+  if (data == nullptr) {
+    fail_map(path, std::system_category().message(static_cast<int>(error)));
+  }
+  return data;
+}
+
+void unmap_file(void* data, size_t) { UnmapViewOfFile(data); }
+
 // Windows reads ahead by itself, as it sees how a file is read.
 void advise_read(int, uint64_t, uint64_t) {}
 
@@ -108,6 +139,26 @@ uint64_t read_some(int descriptor, uint64_t offset, uint64_t size, char* out,
   if (count < 0) fail_read(path, errno_text(errno));
   return static_cast<uint64_t>(count);
 }
+
+InputFile::State state_of(int descriptor, const std::string& path) {
+  struct stat info;
+  if (::fstat(descriptor, &info) != 0) fail_read(path, errno_text(errno));
+#ifdef __APPLE__
+  const timespec& modified = info.st_mtimespec;
+#else
+  const timespec& modified = info.st_mtim;
+#endif
+  return {static_cast<uint64_t>(info.st_size),
+          int64_t{modified.tv_sec} * 1'000'000'000 + int64_t{modified.tv_nsec}};
+}
+
+void* map_file(int descriptor, size_t size, const std::string& path) {
+  void* const data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor, 0);
+  if (data == MAP_FAILED) fail_map(path, errno_text(errno));
+  return data;
+}
+
+void unmap_file(void* data, size_t size) { ::munmap(data, size); }
 
 void advise_read(int descriptor, uint64_t offset, uint64_t size) {
 #if defined(__APPLE__)
@@ -158,6 +209,24 @@ uint64_t InputFile::read_at(uint64_t offset, uint64_t size, void* out) const {
 
 void InputFile::prefetch(uint64_t offset, uint64_t size) const {
   advise_read(descriptor_, offset, size);
+}
+
+InputFile::State InputFile::state() const { return state_of(descriptor_, path_); }
+
+FileMapping::FileMapping(const InputFile& file) {
+  if (file.size_ == 0) return;  // an empty file cannot be mapped
+  if (file.size_ > std::numeric_limits<size_t>::max()) {
+    fail_map(file.path_, "it is larger than the address space");
+  }
+  size_ = static_cast<size_t>(file.size_);
+  data_ = map_file(file.descriptor_, size_, file.path_);
+}
+
+FileMapping::FileMapping(FileMapping&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+FileMapping::~FileMapping() {
+  if (data_ != nullptr) unmap_file(data_, size_);
 }
 
 }  // namespace qvl

@@ -383,4 +383,36 @@ void Checkpoint::prefetch(const TensorEntry& tensor, uint64_t offset, uint64_t s
   inputs_.at(static_cast<size_t>(tensor.file)).prefetch(tensor.begin + offset, size);
 }
 
+CheckpointMapping::CheckpointMapping(std::shared_ptr<const Checkpoint> checkpoint)
+    : checkpoint_(std::move(checkpoint)) {
+  for (const InputFile& input : checkpoint_->inputs_) {
+    states_.push_back({input.size(), input.state().modified_ns});
+    mappings_.emplace_back(input);
+  }
+  check_unchanged();
+}
+
+const void* CheckpointMapping::data(const TensorEntry& tensor) const {
+  const FileMapping& mapping = mappings_.at(static_cast<size_t>(tensor.file));
+  // The header's check has the tensor end inside of the file.
+  return mapping.data() + tensor.begin;
+}
+
+void CheckpointMapping::check_unchanged() const {
+  for (size_t i = 0; i < states_.size(); ++i) {
+    const InputFile::State now = checkpoint_->inputs_[i].state();
+    if (now == states_[i]) continue;
+    const std::string& file = checkpoint_->paths_[i];
+    if (now.size < states_[i].size) {
+      fail_file("ERR_CHECKPOINT_TRUNCATED", file,
+                "has " + text(now.size) + " bytes; it had " + text(states_[i].size) +
+                    " when it was mapped. Restore it and load again; to replace the file of a "
+                    "model that is in use, write a new one and rename it");
+    }
+    fail_file("ERR_CHECKPOINT_CHANGED", file,
+              "was written to while it is mapped. Load again; to replace the file of a model that "
+              "is in use, write a new one and rename it");
+  }
+}
+
 }  // namespace qvl

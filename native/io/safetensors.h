@@ -53,10 +53,31 @@ class Checkpoint {
   void prefetch(const TensorEntry& tensor, uint64_t offset, uint64_t size) const;
 
  private:
+  friend class CheckpointMapping;
   Checkpoint() = default;
   std::vector<std::string> paths_;
   std::vector<InputFile> inputs_;
   std::map<std::string, TensorEntry, std::less<>> tensors_;
+};
+
+/// A checkpoint's files as read-only memory; see FileMapping for what that asks of the files.
+class CheckpointMapping {
+ public:
+  /// Throws Error(ERR_CHECKPOINT_READ), or as check_unchanged() when a file is no longer what its
+  /// header was read from.
+  explicit CheckpointMapping(std::shared_ptr<const Checkpoint> checkpoint);
+
+  /// The tensor's bytes; of no alignment.
+  const void* data(const TensorEntry& tensor) const;
+  /// Throws Error(ERR_CHECKPOINT_TRUNCATED / ERR_CHECKPOINT_CHANGED) when a file is not what it
+  /// was. Cheap enough for every step: what happens between two checks is all that can still be
+  /// missed.
+  void check_unchanged() const;
+
+ private:
+  std::shared_ptr<const Checkpoint> checkpoint_;  // keeps the files open
+  std::vector<FileMapping> mappings_;
+  std::vector<InputFile::State> states_;
 };
 
 }  // namespace qvl

@@ -90,11 +90,15 @@ struct ModelOptions {
   /// Weights are kept as stored unless this names another type.
   bool convert_weights = false;
   DType weight_dtype = DType::kBF16;
+  /// Matrices stay in the files, which are mapped; nobody may change them. Not with
+  /// convert_weights, but for a type that they have anyway.
+  bool map_weights = false;
 };
 
 /// Loads Qwen2-VL from a checkpoint: accepts the published and the newer tensor names, checks every
-/// shape and dtype, reads in parallel straight into the backend's layout. `progress` is called from
-/// several threads, one at a time. Throws Error(ERR_CHECKPOINT_*), Cancelled.
+/// shape and dtype, reads in parallel straight into the backend's layout, or maps the files.
+/// `progress` is called from several threads, one at a time. Throws Error(ERR_CHECKPOINT_*),
+/// Cancelled.
 std::unique_ptr<Model> load_qwen2_vl(std::shared_ptr<const Checkpoint> checkpoint,
                                      const ModelConfig& config, std::shared_ptr<Backend> backend,
                                      const ModelOptions& options,

@@ -15,8 +15,10 @@ namespace {
 class Qwen2Vl final : public Model {
  public:
   Qwen2Vl(const ModelConfig& config, VisionTower tower, DecoderWeights decoder,
-          const std::shared_ptr<Backend>& backend, const ModelOptions& options)
+          const std::shared_ptr<Backend>& backend, const ModelOptions& options,
+          std::shared_ptr<const CheckpointMapping> mapping)
       : config_(config),
+        mapping_(std::move(mapping)),
         tower_(std::move(tower)),
         language_model_(config, std::move(decoder), backend, options) {}
 
@@ -26,16 +28,24 @@ class Qwen2Vl final : public Model {
   void trim_kv_cache() override { language_model_.trim_kv_cache(); }
 
   std::unique_ptr<VisionEncoding> begin_vision(VisionItem item) override {
+    check_mapping();
     return std::make_unique<TowerEncoding>(tower_, std::move(item));
   }
 
   std::span<const float> forward(std::span<const StepSequence> sequences,
                                  const std::function<bool()>& should_stop) override {
+    check_mapping();
     return language_model_.forward(sequences, should_stop);
   }
 
  private:
+  /// Better an error than answers from other weights, or the end of the process.
+  void check_mapping() const {
+    if (mapping_ != nullptr) mapping_->check_unchanged();
+  }
+
   ModelConfig config_;
+  std::shared_ptr<const CheckpointMapping> mapping_;  // null: weights are packed
   VisionTower tower_;
   LanguageModel language_model_;
 };
@@ -50,11 +60,14 @@ std::unique_ptr<Model> load_qwen2_vl(std::shared_ptr<const Checkpoint> checkpoin
   check_config(config);
   check_options(options);
   check_tensor_names(*checkpoint, config);
-  WeightLoader loader(*checkpoint, *backend, options);
+  std::shared_ptr<const CheckpointMapping> mapping;
+  if (options.map_weights) mapping = std::make_shared<CheckpointMapping>(checkpoint);
+  WeightLoader loader(*checkpoint, *backend, options, mapping);
   VisionTower tower = VisionTower::load(config, loader, backend);
   DecoderWeights decoder = DecoderWeights::load(config, loader);
   loader.run(progress, cancellation);
-  return std::make_unique<Qwen2Vl>(config, std::move(tower), std::move(decoder), backend, options);
+  return std::make_unique<Qwen2Vl>(config, std::move(tower), std::move(decoder), backend, options,
+                                   std::move(mapping));
 }
 
 }  // namespace qvl

@@ -105,9 +105,32 @@ std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& part
     tensors.push_back(&tensor);
   }
   if (options_.convert_weights) spec.dtype = options_.weight_dtype;
+  if (mapping_ != nullptr) {
+    const bool is_uniform = std::all_of(
+        tensors.begin(), tensors.end(),
+        [&](const TensorEntry* tensor) { return dtype_of(*tensor) == dtype_of(*tensors[0]); });
+    if (is_uniform) return map(spec, tensors);
+  }
   std::unique_ptr<Weight> weight = backend_.create_weight(spec);
   add_jobs(*weight, tensors);
   return weight;
+}
+
+std::unique_ptr<Weight> WeightLoader::map(const WeightSpec& spec,
+                                          const std::vector<const TensorEntry*>& tensors) const {
+  const TensorEntry& first = *tensors.front();
+  if (dtype_of(first) != spec.dtype) {
+    throw Error("ERR_INVALID_ARGUMENT",
+                "weights: 'mapped' keeps the numbers of the file, and " + first.name +
+                    " is stored as " + first.dtype + " where dtype asks for " +
+                    dtype_name(spec.dtype) + ": leave dtype out, or use weights: 'packed'",
+                {{"path", std::string("weights")}, {"tensor", first.name}});
+  }
+  std::vector<WeightRows> parts;
+  for (const TensorEntry* tensor : tensors) {
+    parts.push_back({mapping_->data(*tensor), tensor->shape[0]});
+  }
+  return backend_.wrap_weight(spec, parts, mapping_);
 }
 
 void WeightLoader::add_jobs(Weight& weight, const std::vector<const TensorEntry*>& tensors) {

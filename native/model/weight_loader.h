@@ -1,13 +1,15 @@
 #pragma once
 
 // From a checkpoint's tensors to a backend's weights: found under either naming scheme, checked,
-// stacked where the model wants one matrix, and read in parallel without a second copy.
+// stacked where the model wants one matrix, and read in parallel without a second copy, or left in
+// the mapped files.
 
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "backend/backend.h"
@@ -27,9 +29,14 @@ struct TensorPart {
 
 class WeightLoader {
  public:
-  /// All three must outlive the loader.
-  WeightLoader(const Checkpoint& checkpoint, Backend& backend, const ModelOptions& options)
-      : checkpoint_(checkpoint), backend_(backend), options_(options) {}
+  /// All three must outlive the loader. With a mapping, matrices are not read but stay where they
+  /// are and keep the mapping, but for those whose parts have different types.
+  WeightLoader(const Checkpoint& checkpoint, Backend& backend, const ModelOptions& options,
+               std::shared_ptr<const CheckpointMapping> mapping = nullptr)
+      : checkpoint_(checkpoint),
+        backend_(backend),
+        options_(options),
+        mapping_(std::move(mapping)) {}
 
   /// The matrix of the parts' rows on top of each other; a part's dimensions after the first are
   /// its columns. Its values are there after run(). `segments`: see WeightSpec.
@@ -66,12 +73,15 @@ class WeightLoader {
   const TensorEntry& find(const TensorPart& part) const;
   std::string file_of(const TensorEntry& tensor) const;
   DType dtype_of(const TensorEntry& tensor) const;
+  std::unique_ptr<Weight> map(const WeightSpec& spec,
+                              const std::vector<const TensorEntry*>& tensors) const;
   void add_jobs(Weight& weight, const std::vector<const TensorEntry*>& tensors);
   void run_group(const Group& group, Staging& staging, const CancellationFlag* cancellation) const;
 
   const Checkpoint& checkpoint_;
   Backend& backend_;
   const ModelOptions& options_;
+  const std::shared_ptr<const CheckpointMapping> mapping_;  // or null
   std::vector<Group> groups_;
   uint64_t vector_bytes_ = 0;
 };

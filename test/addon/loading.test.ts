@@ -31,6 +31,22 @@ describe('loadModel', () => {
     await model.dispose()
   })
 
+  it.skipIf(process.platform === 'win32')(
+    'fails requests, not the process, when a mapped file became shorter',
+    async () => {
+      const file = join(scratch, 'mapped.safetensors')
+      copyFileSync(tinyLoadOptions.weightFiles[0]!, file)
+      const model = await loadTiny({ weights: 'mapped', weightFiles: [file] })
+      await run(model, textRequest()).end
+      truncateSync(file, 4096)
+      await expect(run(model, textRequest()).end).rejects.toMatchObject({
+        code: 'ERR_CHECKPOINT_TRUNCATED',
+        details: { file },
+      })
+      await model.dispose()
+    },
+  )
+
   it('rejects with ERR_ABORTED when it is cancelled', async () => {
     const loading = startLoading()
     loading.cancel()

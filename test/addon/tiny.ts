@@ -61,6 +61,7 @@ export const tinyLoadOptions: NativeLoadOptions = {
   threads: 0,
   instructionSet: '',
   weightDtype: 'auto',
+  weights: 'packed',
   kvDtype: 'fp32',
   kvCacheTokens: 16384,
   maxContext: 2048,

@@ -51,6 +51,17 @@ describe('planMemory', () => {
     })
   })
 
+  it('counts mapped weights against no limit, but leaves room for them', async () => {
+    const mapped = { weights: 'mapped' } as const
+    expect(await plan({ ...mapped, memoryLimit: 3000 * perToken }, 64e9)).toMatchObject({
+      kvCacheTokens: 3000,
+    })
+    const available = weights + 4 * 5000 * perToken
+    expect(await plan(mapped, available)).toEqual(await plan({}, available))
+    // Less than the weights need: half is left for them.
+    expect(await plan(mapped, 8 * 1000 * perToken)).toMatchObject({ kvCacheTokens: 1000 })
+  })
+
   it('holds twice the tokens in 16 bits', async () => {
     const memoryLimit = weights + 3000 * perToken
     expect(await plan({ memoryLimit, kvCacheType: 'bf16' }, 64e9)).toMatchObject({

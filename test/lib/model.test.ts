@@ -105,6 +105,21 @@ describe('loadModel', () => {
     await loaded.dispose()
   })
 
+  it('answers the same from mapped weights', async () => {
+    const mapped = await loadModel('tiny', { weights: 'mapped' })
+    expect([model.info.weights, mapped.info.weights]).toEqual(['packed', 'mapped'])
+    const [one, other] = await Promise.all([model.generate(hello), mapped.generate(hello)])
+    expect(other.text).toBe(one.text)
+    await mapped.dispose()
+  })
+
+  it('refuses to convert mapped weights', async () => {
+    const load = loadModel('tiny', { weights: 'mapped', dtype: 'fp32' })
+    await expect(load).rejects.toMatchObject({ name: 'InvalidArgumentError', path: 'weights' })
+    await expect(load).rejects.toThrow(/bf16.*fp32.*'packed'/s)
+    await (await loadModel('tiny', { weights: 'mapped', dtype: 'bf16' })).dispose()
+  })
+
   it('ends with the error of a progress callback that fails', async () => {
     const onProgress = ({ phase }: LoadProgress) => {
       if (phase === 'weights') throw new Error('no more')

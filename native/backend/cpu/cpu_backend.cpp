@@ -62,16 +62,36 @@ kernels::Format to_format(DType dtype) {
 CpuBuffer::CpuBuffer(size_t bytes)
     : bytes_(bytes), memory_(bytes == 0 ? 1 : bytes, PageUse::kHuge, "activations") {}
 
-CpuWeight::CpuWeight(const WeightSpec& spec) : spec_(spec) {
-  require(spec.out_features > 0 && spec.in_features > 0, "a weight must have rows and columns");
-  require(spec.segments == 1 || spec.segments == 2 || spec.segments == 4 || spec.segments == 8,
+void CpuWeight::check_spec() const {
+  require(spec_.out_features > 0 && spec_.in_features > 0, "a weight must have rows and columns");
+  require(spec_.segments == 1 || spec_.segments == 2 || spec_.segments == 4 || spec_.segments == 8,
           "segments must be 1, 2, 4 or 8");
-  require(spec.in_features % spec.segments == 0, "segments must divide in_features");
+  require(spec_.in_features % spec_.segments == 0, "segments must divide in_features");
+}
+
+CpuWeight::CpuWeight(const WeightSpec& spec) : spec_(spec) {
+  check_spec();
   const int64_t row_bytes = static_cast<int64_t>(
       checked_bytes(spec.in_features, static_cast<int64_t>(dtype_size(spec.dtype))));
   const int64_t padded_rows = static_cast<int64_t>(
       checked_bytes(kernels::num_panels(spec.out_features), kernels::kPanelWidth));
   memory_ = PageMemory(checked_bytes(padded_rows, row_bytes), PageUse::kHuge, "model weights");
+}
+
+CpuWeight::CpuWeight(const WeightSpec& spec, std::span<const WeightRows> parts,
+                     std::shared_ptr<const void> owner)
+    : spec_(spec), owner_(std::move(owner)) {
+  check_spec();
+  const size_t row_bytes = static_cast<size_t>(spec.in_features) * dtype_size(spec.dtype);
+  for (const WeightRows& part : parts) {
+    for (int64_t row = 0; row < part.num_rows; ++row) {
+      rows_.push_back(static_cast<const char*>(part.data) + static_cast<size_t>(row) * row_bytes);
+    }
+  }
+  require(static_cast<int64_t>(rows_.size()) == spec.out_features,
+          "the parts of a weight do not add up to its rows");
+  const int64_t panels = kernels::num_panels(spec.out_features);
+  rows_.resize(static_cast<size_t>(panels) * kernels::kPanelWidth, nullptr);
 }
 
 CpuKvCache::CpuKvCache(const KvCacheSpec& spec) : spec_(spec) {
@@ -122,10 +142,17 @@ void CpuBackend::write_weight(Weight& weight, int64_t first_row, int64_t num_row
                               DType dtype) {
   static_assert(kWeightRowAlignment % kernels::kPanelWidth == 0);
   const WeightSpec& spec = weight.spec();
+  require(static_cast<CpuWeight&>(weight).rows() == nullptr, "a wrapped weight is not written to");
   require(first_row >= 0 && num_rows >= 0 && num_rows <= spec.out_features - first_row,
           "write_weight outside the weight");
   kernels::pack_weight(static_cast<CpuWeight&>(weight).panels(), to_format(spec.dtype),
                        spec.in_features, first_row, num_rows, rows, to_format(dtype));
+}
+
+std::unique_ptr<Weight> CpuBackend::wrap_weight(const WeightSpec& spec,
+                                                std::span<const WeightRows> parts,
+                                                std::shared_ptr<const void> owner) {
+  return std::make_unique<CpuWeight>(spec, parts, std::move(owner));
 }
 
 std::unique_ptr<KvCache> CpuBackend::create_kv_cache(const KvCacheSpec& spec) {

@@ -26,16 +26,25 @@ class CpuBuffer final : public Buffer {
   PageMemory memory_;
 };
 
-/// A matrix in panels of 32 output features.
+/// A matrix in panels of 32 output features, or row by row in somebody else's memory.
 class CpuWeight final : public Weight {
  public:
   explicit CpuWeight(const WeightSpec& spec);
+  CpuWeight(const WeightSpec& spec, std::span<const WeightRows> parts,
+            std::shared_ptr<const void> owner);
   const WeightSpec& spec() const override { return spec_; }
+  /// Null: the matrix is in rows().
   void* panels() const { return memory_.data(); }
+  /// [panels * 32] rows, null behind the last; or null: the matrix is in panels().
+  const void* const* rows() const { return rows_.empty() ? nullptr : rows_.data(); }
 
  private:
+  void check_spec() const;
+
   WeightSpec spec_;
   PageMemory memory_;
+  std::vector<const void*> rows_;
+  std::shared_ptr<const void> owner_;  // of the rows
 };
 
 /// All layers' blocks in one map of lazily committed pages: [L][num_blocks][G] of a key block and a
@@ -75,6 +84,8 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Weight> create_weight(const WeightSpec& spec) override;
   void write_weight(Weight& weight, int64_t first_row, int64_t num_rows, const void* rows,
                     DType dtype) override;
+  std::unique_ptr<Weight> wrap_weight(const WeightSpec& spec, std::span<const WeightRows> parts,
+                                      std::shared_ptr<const void> owner) override;
   std::unique_ptr<KvCache> create_kv_cache(const KvCacheSpec& spec) override;
   void parallel(int64_t num_tasks, const std::function<void(int64_t)>& task) override;
 

@@ -63,11 +63,17 @@ void CpuBackend::embed(Tensor out, const Weight& weight, std::span<const int32_t
   require(out.cols == spec.in_features, "embed: columns differ from in_features");
   require(out.rows == static_cast<int64_t>(ids.size()), "embed: rows differ from ids");
   for (const int32_t id : ids) require(id >= 0 && id < spec.out_features, "embed: id out of range");
-  const void* panels = static_cast<const CpuWeight&>(weight).panels();
+  const auto& matrix = static_cast<const CpuWeight&>(weight);
   for_rows(out.rows, out.cols, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      kernels::unpack_weight_row(out.f32() + row * out.row_stride, panels, to_format(spec.dtype),
-                                 spec.in_features, ids[static_cast<size_t>(row)]);
+      float* const to = out.f32() + row * out.row_stride;
+      const int32_t id = ids[static_cast<size_t>(row)];
+      if (matrix.rows() != nullptr) {
+        kernels::widen(to, matrix.rows()[id], to_format(spec.dtype), spec.in_features);
+      } else {
+        kernels::unpack_weight_row(to, matrix.panels(), to_format(spec.dtype), spec.in_features,
+                                   id);
+      }
     }
   });
 }
@@ -135,6 +141,7 @@ void CpuBackend::linear(Tensor out, Tensor x, const Weight& weight, const Linear
   args.out = out.f32();
   args.x = x.f32();
   args.weight = static_cast<const CpuWeight&>(weight).panels();
+  args.weight_rows = static_cast<const CpuWeight&>(weight).rows();
   if (options.bias != nullptr) args.bias = f32_data(*options.bias, spec.out_features);
   if (options.residual != nullptr) {
     const Tensor& residual = *options.residual;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -284,6 +285,56 @@ TEST(reads_in_parallel) {
   for (std::thread& thread : threads) thread.join();
   CHECK(out == data);
 }
+
+TEST(maps_a_tensor_at_whatever_place_it_has) {
+  TempFolder folder;
+  const auto checkpoint =
+      Checkpoint::open({folder.write("1.safetensors", safetensors(kTwoTensors, "0123abcd"))});
+  const CheckpointMapping mapping(checkpoint);
+  for (const auto& [name, entry] : checkpoint->tensors()) {
+    std::string read(entry.end - entry.begin, ' ');
+    checkpoint->read(entry, 0, read.size(), read.data());
+    CHECK_EQ(std::string(static_cast<const char*>(mapping.data(entry)), read.size()), read);
+  }
+  mapping.check_unchanged();
+}
+
+#ifndef _WIN32  // there, a mapped file can be neither shortened nor written to
+
+TEST(notices_that_a_mapped_file_became_shorter) {
+  TempFolder folder;
+  const std::string path = folder.write("1.safetensors", safetensors(kTwoTensors, "0123abcd"));
+  const auto checkpoint = Checkpoint::open({path});
+  const CheckpointMapping mapping(checkpoint);
+  const auto size = fs::file_size(path);
+  fs::resize_file(path, size - 1);
+  const std::string message = CHECK_ERROR("ERR_CHECKPOINT_TRUNCATED", mapping.check_unchanged());
+  check_has(message, "has " + std::to_string(size - 1) + " bytes; it had " + std::to_string(size));
+  CHECK_ERROR("ERR_CHECKPOINT_TRUNCATED", CheckpointMapping{checkpoint});
+}
+
+TEST(notices_that_a_mapped_file_was_written_to) {
+  TempFolder folder;
+  const std::string path = folder.write("1.safetensors", safetensors(kTwoTensors, "0123abcd"));
+  const CheckpointMapping mapping(Checkpoint::open({path}));
+  fs::last_write_time(path, fs::last_write_time(path) + std::chrono::seconds(1));
+  check_has(CHECK_ERROR("ERR_CHECKPOINT_CHANGED", mapping.check_unchanged()), "Load again");
+}
+
+TEST(a_mapped_file_may_be_replaced_by_renaming) {
+  TempFolder folder;
+  const std::string bytes = safetensors(kTwoTensors, "0123abcd");
+  const std::string path = folder.write("1.safetensors", bytes);
+  const auto checkpoint = Checkpoint::open({path});
+  const CheckpointMapping mapping(checkpoint);
+  fs::rename(folder.write("2.safetensors", "something else"), path);
+  mapping.check_unchanged();
+  const TensorEntry& first = checkpoint->tensors().begin()->second;
+  CHECK_EQ(std::string(static_cast<const char*>(mapping.data(first)), first.end - first.begin),
+           bytes.substr(first.begin, first.end - first.begin));
+}
+
+#endif
 
 TEST(refuses_a_tensor_that_two_shards_hold) {
   TempFolder folder;

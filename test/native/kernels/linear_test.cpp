@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "check.h"
 #include "kernels/support.h"
@@ -20,6 +22,7 @@ struct Layer {
   std::vector<char> panels;
   std::vector<float> matrix;  // [N, K] as the panels hold it
   bool with_bias = true, with_residual = true;
+  const void* const* weight_rows = nullptr;  // in place of the panels
 
   static constexpr int64_t kGap = 3;
 
@@ -49,7 +52,8 @@ struct Layer {
     LinearArgs a{};
     a.out = out.data();
     a.x = x.data();
-    a.weight = panels.data();
+    a.weight = weight_rows == nullptr ? panels.data() : nullptr;
+    a.weight_rows = weight_rows;
     a.bias = with_bias ? bias.data() : nullptr;
     a.residual = with_residual ? residual.data() : nullptr;
     a.rows = rows;
@@ -249,6 +253,34 @@ TEST(the_residual_may_be_the_output) {
     for (int64_t r = 0; r < layer.rows; ++r) {
       const auto row = static_cast<size_t>(r * args.out_stride);
       CHECK(std::memcmp(&out[row], &expected[row], 35 * sizeof(float)) == 0);
+    }
+  }
+}
+
+// One to several blocks of k, segments that are no whole blocks, tile edges, rows at odd addresses.
+TEST(weights_that_lie_row_by_row_give_the_bits_of_packed_ones) {
+  for (const KernelTable* table : all_kernels()) {
+    for (const Format format : kFormats) {
+      for (const auto& [features, inputs, segments] :
+           {std::tuple<int64_t, int64_t, int>{35, 19, 1}, {96, 232, 8}, {129, 900, 4}}) {
+        for (const int64_t rows : {1, 3, 16, 33}) {
+          const Layer layer(rows, features, inputs, format, segments);
+          const std::vector<char> stored = as_format(layer.matrix, format);
+          std::vector<char> shifted(stored.size() + 1);
+          std::copy(stored.begin(), stored.end(), shifted.begin() + 1);
+          std::vector<const void*> starts(
+              static_cast<size_t>(kernels::num_panels(features) * kernels::kPanelWidth));
+          const size_t row_bytes = static_cast<size_t>(inputs) * kernels::format_size(format);
+          for (size_t i = 0; i < static_cast<size_t>(features); ++i) {
+            starts[i] = shifted.data() + 1 + i * row_bytes;
+          }
+          Layer by_rows = layer;
+          by_rows.weight_rows = starts.data();
+          const bool few = rows <= table->max_unpacked_rows;
+          CHECK(few ? same_bits(by_rows.run(*table), layer.run(*table))
+                    : same_bits(by_rows.run_packed(*table), layer.run_packed(*table)));
+        }
+      }
     }
   }
 }

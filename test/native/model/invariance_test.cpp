@@ -252,6 +252,20 @@ TEST(number_of_threads_changes_neither_logits_nor_visual_tokens) {
   }
 }
 
+TEST(mapped_weights_change_neither_logits_nor_visual_tokens) {
+  const VisionItem item = make_image(picture("noise", 252, 196, 4));
+  for (const Subject& subject : subjects()) {
+    LoadSettings settings = with_threads(2);
+    const std::unique_ptr<Model> packed = load(subject, settings);
+    settings.options.map_weights = true;
+    const std::unique_ptr<Model> mapped = load(subject, settings);
+    check_same_bits(logits_alone(*mapped, long_prompt(), 50),
+                    logits_alone(*packed, long_prompt(), 50), "logits");
+    check_same_bits(values_of(encode(*mapped, item)), values_of(encode(*packed, item)),
+                    "visual tokens");
+  }
+}
+
 TEST(instruction_set_changes_neither_logits_nor_visual_tokens) {
   const VisionItem item = make_image(picture("noise", 252, 196, 4));
   for (const Subject& subject : subjects()) {

@@ -283,6 +283,55 @@ TEST(buffers_of_older_files_are_ignored) {
         }) != nullptr);
 }
 
+// ---- mapped weights ----
+
+/// A loader over a mapping of the file.
+struct MappedFixture {
+  explicit MappedFixture(const std::vector<StoredTensor>& tensors, const ModelOptions& options = {})
+      : file(tensors, options),
+        mapping(std::make_shared<CheckpointMapping>(file.checkpoint)),
+        loader(*file.checkpoint, *file.backend, file.options, mapping) {}
+
+  Fixture file;
+  std::shared_ptr<const CheckpointMapping> mapping;
+  WeightLoader loader;
+};
+
+TEST(mapped_weights_have_the_numbers_of_packed_ones_without_being_read) {
+  for (const char* dtype : {"F32", "BF16", "F16"}) {
+    const std::vector<StoredTensor> tensors = {counting("a", {5, 3}, 1, dtype),
+                                               counting("b", {40, 3}, 16, dtype)};
+    MappedFixture fixture(tensors);
+    const std::unique_ptr<Weight> weight = fixture.loader.matrix({{"a", {5, 3}}, {"b", {40, 3}}});
+    uint64_t total = 1;
+    fixture.loader.run([&](const LoadProgress& progress) { total = progress.total_bytes; },
+                       nullptr);
+    CHECK_EQ(total, uint64_t{0});
+    const std::vector<float> values = rows_of(*fixture.file.backend, *weight);
+    CHECK_EQ(values.size(), size_t{135});
+    for (size_t i = 0; i < values.size(); ++i) CHECK_EQ(values[i], 1.0f + static_cast<float>(i));
+  }
+}
+
+TEST(mapped_weights_are_not_converted) {
+  MappedFixture fixture({counting("a", {3, 5}, 1, "F16")},
+                        {.convert_weights = true, .weight_dtype = DType::kBF16});
+  const std::string message =
+      CHECK_ERROR("ERR_INVALID_ARGUMENT", fixture.loader.matrix({{"a", {3, 5}}}));
+  CHECK(message.find("weights: 'packed'") != std::string::npos);
+  MappedFixture same({counting("a", {3, 5}, 1, "F16")},
+                     {.convert_weights = true, .weight_dtype = DType::kF16});
+  CHECK(same.loader.matrix({{"a", {3, 5}}}) != nullptr);
+}
+
+TEST(a_matrix_of_parts_of_different_types_is_packed_even_where_others_are_mapped) {
+  MappedFixture fixture({counting("a", {4, 2}, 1, "BF16"), counting("b", {4, 2}, 9, "F16")});
+  const std::unique_ptr<Weight> weight = fixture.loader.matrix({{"a", {4, 2}}, {"b", {4, 2}}});
+  fixture.loader.run({}, nullptr);
+  const std::vector<float> values = rows_of(*fixture.file.backend, *weight);
+  for (size_t i = 0; i < values.size(); ++i) CHECK_EQ(values[i], 1.0f + static_cast<float>(i));
+}
+
 // ---- progress and cancellation ----
 
 TEST(progress_comes_one_at_a_time_and_ends_at_the_total) {
