@@ -182,6 +182,23 @@ QVL_TARGET("avx2") float read_avx2(const float* data, int64_t count) {
   return _mm256_cvtss_f32(sums[0]);
 }
 
+QVL_TARGET("avx512f") float read_avx512(const float* data, int64_t count) {
+  __m512 sums[4];
+  QVL_UNROLL
+  for (int j = 0; j < 4; ++j) sums[j] = _mm512_setzero_ps();
+  for (int64_t i = 0; i + 64 <= count; i += 64) {
+    QVL_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      _mm_prefetch(reinterpret_cast<const char*>(data + i + 16 * j) + 16384, _MM_HINT_T0);
+      sums[j] = _mm512_add_ps(sums[j], _mm512_load_ps(data + i + 16 * j));
+    }
+  }
+  float parts[16];
+  _mm512_storeu_ps(parts,
+                   _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
+  return parts[0];
+}
+
 #elif defined(__aarch64__)
 
 float multiply_add_neon(int64_t steps) {
@@ -260,6 +277,7 @@ constexpr PeakRate kPeakRates[] = {
 
 constexpr ReadLoop kReadLoops[] = {
 #if defined(__x86_64__) || defined(_M_X64)
+    {"avx512f", read_avx512},
     {"avx2", read_avx2},
 #endif
     {"", read_portable},
