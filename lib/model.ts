@@ -44,7 +44,7 @@ export interface ModelInfo {
     kind: 'cpu' | 'cuda'
     /** The processor's name. */
     name: string
-    /** Of the kernels: `avx512`, `avx2` or `scalar`. */
+    /** Of the kernels: `avx512`, `avx2`, `sse42` or `scalar`. */
     instructionSet: string
     threads: number
     /** Why it is this device. */

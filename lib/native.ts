@@ -28,7 +28,7 @@ export interface NativeLoadOptions {
   config: NativeModelConfig
   /** 0 = the physical cores this process may use. */
   threads: number
-  /** '' = best; 'scalar', 'avx2', 'avx512'. */
+  /** '' = best; 'scalar', 'sse42', 'avx2', 'avx512'. */
   instructionSet: string
   weightDtype: 'auto' | 'bf16' | 'fp16' | 'fp32'
   /** 'mapped' needs types that are kept. */

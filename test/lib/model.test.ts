@@ -63,7 +63,7 @@ describe('loadModel', () => {
       device: {
         kind: 'cpu',
         name: expect.stringMatching(/./) as string,
-        instructionSet: expect.stringMatching(/^(avx512|avx2|scalar)$/) as string,
+        instructionSet: expect.stringMatching(/^(avx512|avx2|sse42|scalar)$/) as string,
         threads: expect.any(Number) as number,
         reason: expect.stringMatching(/CUDA/) as string,
       },

@@ -1,6 +1,8 @@
 #include "backend/cpu/thread_pool.h"
 
+#include <atomic>
 #include <chrono>
+#include <ctime>
 #include <stdexcept>
 
 #include "check.h"
@@ -130,6 +132,34 @@ TEST(what_tasks_wrote_is_seen_by_the_caller_after_sleeping_and_spinning) {
     });
     for (int64_t i = 0; i < 1000; ++i) CHECK_EQ(values[static_cast<size_t>(i)], i * round);
   }
+}
+
+#if !defined(_WIN32)
+TEST(idle_pools_leave_the_processor_to_others) {
+  // Two models in one process, both just used: what they use of the processor while nobody asks.
+  ThreadPool first(3);
+  ThreadPool second(3);
+  for (ThreadPool* pool : {&first, &second}) pool->run_dynamic(10, [](int64_t, int) {});
+  const std::clock_t before = std::clock();  // of the process, all threads
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  const double used = static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC;
+  CHECK(used < 0.1);  // four workers that spin would have used up to 0.2 of every processor
+}
+#endif
+
+TEST(pools_run_at_the_same_time_without_waiting_for_each_other) {
+  // A task of one pool ends only when the other pool's job has run: they share nothing.
+  ThreadPool first(2);
+  ThreadPool second(2);
+  std::atomic<bool> second_ran{false};
+  std::thread caller([&] {
+    first.run_dynamic(2, [&](int64_t, int) {
+      while (!second_ran) std::this_thread::yield();
+    });
+  });
+  second.run_dynamic(8, [](int64_t, int) {});
+  second_ran = true;
+  caller.join();
 }
 
 TEST(a_pool_that_never_ran_anything_ends) {

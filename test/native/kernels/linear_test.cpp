@@ -167,6 +167,38 @@ TEST(every_version_has_the_bits_of_the_scalar_one) {
   }
 }
 
+TEST(borders_of_tiles_and_passes_have_the_bits_of_the_scalar_version) {
+  // Tiles of 6 and 14 rows, up to 480 and 560 rows a pass, four panels a pass.
+  for (const KernelTable* table : vector_kernels()) {
+    for (const int64_t rows : {14, 15, 28, 29, 479, 480, 481, 559, 560, 561}) {
+      const Layer layer(rows, 33, 9, Format::kBF16);
+      CHECK(agrees(*table, layer.run_packed(*table), layer.run(kernels::scalar_kernels())));
+    }
+    for (const int64_t n : {127, 128, 129, 160, 255, 257, 287}) {
+      const Layer layer(15, n, 40, Format::kF16);
+      const std::vector<float> expected = layer.run(kernels::scalar_kernels());
+      CHECK(agrees(*table, layer.run(*table), expected));
+      CHECK(agrees(*table, layer.run_packed(*table), expected));
+    }
+  }
+}
+
+TEST(widths_of_the_published_models_have_the_bits_of_the_scalar_version) {
+  // 2B, 7B and 72B: hidden and intermediate sizes, as inputs and as outputs.
+  for (const int64_t width : {1536, 8960, 3584, 18944, 8192, 29568}) {
+    const Layer down(15, 33, width, Format::kBF16, 8);
+    const Layer up(2, width, 8, Format::kBF16);
+    const std::vector<float> down_expected = down.run(kernels::scalar_kernels());
+    const std::vector<float> up_expected = up.run(kernels::scalar_kernels());
+    for (const KernelTable* table : vector_kernels()) {
+      CHECK(agrees(*table, down.run(*table), down_expected, 2e-4));
+      CHECK(agrees(*table, down.run_packed(*table), down_expected, 2e-4));
+      CHECK(agrees(*table, up.run(*table), up_expected));
+      CHECK(agrees(*table, up.run_packed(*table), up_expected));
+    }
+  }
+}
+
 TEST(segments_and_long_sums_have_the_bits_of_the_scalar_version) {
   // 1, 255 and 257 inputs: the borders of the blocks over k; 2080: several blocks per segment.
   for (const KernelTable* table : vector_kernels()) {
