@@ -2,6 +2,7 @@
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cpu/rope.h"
 #include "kernels/cpu/swiglu.h"
 
 namespace qvl::kernels {
@@ -33,6 +34,7 @@ const KernelTable& scalar_kernels() {
       .rms_norm = scalar::rms_norm,
       .layer_norm = scalar::layer_norm,
       .swiglu = scalar::swiglu,
+      .rope = scalar::rope,
   };
   return table;
 }

@@ -133,6 +133,18 @@ struct RowsArgs {
   int64_t x_stride;
 };
 
+/// Heads that are rotated in place: x = x * cos + [-x[D/2..D), x[0..D/2)] * sin.
+struct RopeArgs {
+  float* x;          // [rows, heads * D], rows x_stride apart
+  const float* cos;  // [rows, D/2], rows cos_stride apart
+  const float* sin;  // likewise
+  int64_t heads;
+  int64_t head_dim;  // D
+  int64_t x_stride;
+  int64_t cos_stride;
+  int64_t sin_stride;
+};
+
 /// The kernels of one instruction set. Ranges are [first, last).
 struct KernelTable {
   const char* name;
@@ -180,6 +192,7 @@ struct KernelTable {
                      int64_t first_row, int64_t last_row);
   /// out [rows, cols] = silu(x[:, 0 .. cols)) * x[:, cols .. 2 cols).
   void (*swiglu)(const RowsArgs& args, int64_t first_row, int64_t last_row);
+  void (*rope)(const RopeArgs& args, int64_t first_row, int64_t last_row);
 };
 
 /// The portable versions; always present, and the specification of the others.
@@ -208,11 +221,5 @@ void unpack_weight_row(float* out, const void* panels, Format format, int64_t in
 void store_kv(void* key_block, void* value_block, Format format, int64_t head_dim,
               int64_t first_slot, int64_t count, const float* k, int64_t k_stride, const float* v,
               int64_t v_stride);
-
-/// Rotates heads in place: x = x * cos + [-x[D/2..D), x[0..D/2)] * sin. x [rows, heads * D];
-/// cos, sin [rows, D/2], rows cos_stride and sin_stride apart.
-void rope(float* x, int64_t x_stride, int64_t heads, int64_t head_dim, const float* cos,
-          int64_t cos_stride, const float* sin, int64_t sin_stride, int64_t first_row,
-          int64_t last_row);
 
 }  // namespace qvl::kernels

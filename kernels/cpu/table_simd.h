@@ -5,6 +5,7 @@
 #include "kernels/cpu/attention_simd.h"
 #include "kernels/cpu/linear_simd.h"
 #include "kernels/cpu/norm_simd.h"
+#include "kernels/cpu/rope_simd.h"
 #include "kernels/cpu/swiglu_simd.h"
 
 namespace qvl::kernels::QVL_ISA {
@@ -29,6 +30,7 @@ constexpr KernelTable kTable = {
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .swiglu = swiglu,
+    .rope = rope,
 };
 
 }  // namespace

@@ -118,10 +118,9 @@ void CpuBackend::rope(Tensor x, int64_t head_dim, Tensor cos, Tensor sin) {
   require(head_dim > 0 && head_dim % 2 == 0 && x.cols % head_dim == 0, "rope: head_dim");
   require(cos.cols == head_dim / 2 && sin.cols == head_dim / 2, "rope: columns of cos and sin");
   require(cos.rows >= x.rows && sin.rows >= x.rows, "rope: rows of cos and sin");
-  for_rows(x.rows, x.cols, [&](int64_t begin, int64_t end) {
-    kernels::rope(x.f32(), x.row_stride, x.cols / head_dim, head_dim, cos.f32(), cos.row_stride,
-                  sin.f32(), sin.row_stride, begin, end);
-  });
+  const kernels::RopeArgs args{x.f32(),  cos.f32(),    sin.f32(),      x.cols / head_dim,
+                               head_dim, x.row_stride, cos.row_stride, sin.row_stride};
+  for_rows(x.rows, x.cols, [&](int64_t begin, int64_t end) { kernels_.rope(args, begin, end); });
 }
 
 void CpuBackend::linear(Tensor out, Tensor x, const Weight& weight, const LinearOptions& options) {

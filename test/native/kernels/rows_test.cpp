@@ -119,7 +119,15 @@ TEST(rope_rotates_each_half_pair_of_a_head) {
     sin.push_back(std::sin(angle));
   }
   std::vector<float> x = before;
-  kernels::rope(x.data(), stride, heads, dim, cos.data(), dim / 2, sin.data(), dim / 2, 0, kRows);
+  for (const KernelTable* table : all_kernels()) {
+    std::vector<float> rotated = before;
+    const kernels::RopeArgs args{rotated.data(), cos.data(), sin.data(), heads, dim,
+                                 stride,         dim / 2,    dim / 2};
+    table->rope(args, 0, 1);
+    table->rope(args, 1, kRows);
+    if (table == &kernels::scalar_kernels()) x = rotated;
+    CHECK(same_bits(rotated, x));
+  }
   for (int64_t r = 0; r < kRows; ++r) {
     for (int64_t i = 0; i < heads * dim; ++i) {
       const int64_t d = i % dim;
