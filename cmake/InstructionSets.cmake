@@ -16,6 +16,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
     set(quiet ";-Wno-maybe-uninitialized;-Wno-uninitialized")
   endif()
   # AVX-512's registers at their full width: compilers prefer half of it by themselves.
-  qvl_instruction_set(avx512 "/arch:AVX512"
-    "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx2;-mfma;-mf16c;-mprefer-vector-width=512${quiet}")
+  qvl_instruction_set(avx_vnni "/arch:AVX2" "-mavx2;-mfma;-mf16c;-mavxvnni")
+  set(avx512 "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx2;-mfma;-mf16c;-mprefer-vector-width=512${quiet}")
+  qvl_instruction_set(avx512 "/arch:AVX512" "${avx512}")
+  qvl_instruction_set(avx512_vnni "/arch:AVX512" "${avx512};-mavx512vnni")
 endif()

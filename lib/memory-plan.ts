@@ -2,9 +2,10 @@
 import { stat } from 'node:fs/promises'
 import type { Checkpoint } from './checkpoint/checkpoint.js'
 import { OutOfMemoryError } from './errors.js'
+import { bytesSaved, type QuantizationOptions } from './quantization.js'
 
 /** The options of loadModel() that bear on memory. */
-export interface MemoryOptions {
+export interface MemoryOptions extends QuantizationOptions {
   dtype?: 'auto' | 'bf16' | 'fp16' | 'fp32' | undefined
   weights?: 'packed' | 'mapped' | undefined
   contextSize?: number | undefined
@@ -64,12 +65,14 @@ export async function planMemory(
 /** Bytes that the KV cache may take beside the weights. */
 async function kvBudget(
   { config, weightFiles }: Pick<Checkpoint, 'config' | 'weightFiles'>,
-  { dtype = 'auto', weights = 'packed', memoryLimit }: MemoryOptions,
+  { dtype = 'auto', weights = 'packed', memoryLimit, ...options }: MemoryOptions,
   availableBytes: number,
 ): Promise<number> {
   const files = await Promise.all(weightFiles.map((file) => stat(file)))
   const storedBytes = files.reduce((sum, { size }) => sum + size, 0)
-  const weightBytes = storedBytes * growth(config.dtype, dtype)
+  const kept = dtype === 'auto' ? config.dtype : dtype
+  const weightBytes =
+    storedBytes * growth(config.dtype, dtype) - bytesSaved(config, options, kept === 'fp32' ? 4 : 2)
   if (weights === 'mapped') return kvBudgetBesideMapped(weightBytes, memoryLimit, availableBytes)
   const limit = memoryLimit ?? (availableBytes > 0 ? availableBytes : Infinity)
   if (weightBytes > limit) {

@@ -30,6 +30,7 @@ import { GenerationStream } from './generation/stream.js'
 import type { MemoryPlan } from './memory-plan.js'
 import { nativeBinding, type NativeMetrics, type NativeModel } from './native.js'
 import type { MediaOptions } from './processor/media-options.js'
+import type { Quantization } from './quantization.js'
 import type { PreparedImage } from './processor/prepared-image.js'
 import type { ImageSource } from './processor/source.js'
 import type { Tokenizer } from './tokenizer/tokenizer.js'
@@ -44,16 +45,18 @@ export interface ModelInfo {
     kind: 'cpu' | 'cuda'
     /** The processor's name. */
     name: string
-    /** Of the kernels: `avx512`, `avx2`, `sse42` or `scalar`. */
+    /** Of the kernels: `avx512_vnni`, `avx512`, `avx_vnni`, `avx2`, `sse42` or `scalar`. */
     instructionSet: string
     threads: number
     /** Why it is this device. */
     reason: string
   }
-  /** What the weights are kept as. */
+  /** What the weights are kept as, but for those that are quantised. */
   dtype: string
   /** Whether weights are in memory of this process, or in their files, which are mapped. */
   weights: 'packed' | 'mapped'
+  /** Which weights are quantised, and what they are multiplied with. */
+  quantization: Quantization
   parameters: number
   weightBytes: number
   /** The most tokens of one prompt and its answer. */
@@ -153,6 +156,7 @@ export interface ModelParts {
   /** What the weights are kept as. */
   dtype: string
   weights: 'packed' | 'mapped'
+  quantization: Quantization
   deviceReason: string
   /** The longest draft of speculative prompt lookup, where a request does not say. */
   promptLookupTokens: number
@@ -172,14 +176,15 @@ class LocalModel implements Model {
   #disposal: Promise<void> | undefined
 
   constructor(parts: ModelParts) {
-    const { native, checkpoint, tokenizer, plan, media, dtype, weights, deviceReason } = parts
+    const { native, checkpoint, tokenizer, plan, media, deviceReason } = parts
     this.tokenizer = tokenizer
     this.info = {
       folder: checkpoint.folder,
       architecture: checkpoint.architecture,
       device: { ...native.device, reason: deviceReason },
-      dtype,
-      weights,
+      dtype: parts.dtype,
+      weights: parts.weights,
+      quantization: parts.quantization,
       parameters: native.numParameters,
       weightBytes: native.weightBytes,
       contextSize: plan.contextSize,

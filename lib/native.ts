@@ -28,11 +28,14 @@ export interface NativeLoadOptions {
   config: NativeModelConfig
   /** 0 = the physical cores this process may use. */
   threads: number
-  /** '' = best; 'scalar', 'sse42', 'avx2', 'avx512'. */
+  /** '' = best; 'scalar', 'sse42', 'avx2', 'avx_vnni', 'avx512', 'avx512_vnni'. */
   instructionSet: string
   weightDtype: 'auto' | 'bf16' | 'fp16' | 'fp32'
   /** 'mapped' needs types that are kept. */
   weights: 'packed' | 'mapped'
+  quantization: 'none' | 'int8' | 'int4'
+  visionQuantization: 'none' | 'int8'
+  activations: 'fp32' | 'int8'
   kvDtype: 'bf16' | 'fp16' | 'fp32'
   /** Tokens the KV pool holds, rounded up to blocks. */
   kvCacheTokens: number

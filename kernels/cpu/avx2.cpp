@@ -2,7 +2,7 @@
 
 #if defined(__x86_64__) || defined(_M_X64)
 
-#include "kernels/cpu/vector_avx2.h"
+#include "kernels/cpu/integers_avx2.h"
 // After the vocabulary that it is written in.
 #include "kernels/cpu/table_simd.h"
 

@@ -1,6 +1,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/cpu/linear_quantized.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/rope.h"
 #include "kernels/cpu/swiglu.h"
@@ -9,7 +10,9 @@ namespace qvl::kernels {
 
 // Each is defined in the file of its instruction set.
 const KernelTable* avx2_kernels();
+const KernelTable* avx_vnni_kernels();
 const KernelTable* avx512_kernels();
+const KernelTable* avx512_vnni_kernels();
 const KernelTable* sse42_kernels();
 
 const KernelTable& scalar_kernels() {
@@ -26,6 +29,10 @@ const KernelTable& scalar_kernels() {
       .linear_packed = nullptr,
       .linear_scratch_floats = 0,
       .panels_at_once = 1,
+      .linear_quantized = scalar::linear,
+      .quantize_rows = scalar::quantize_rows,
+      .linear_int8 = scalar::linear_int8,
+      .max_int8_rows = scalar::kMaxInt8Rows,
       .attention = scalar::attention,
       .attention_parts = scalar::attention_parts,
       .merge_attention = scalar::merge_attention,
@@ -42,7 +49,9 @@ const KernelTable& scalar_kernels() {
 std::span<const KernelTable* const> compiled_kernels() {
   static const KernelTable* const tables[] = {
 #if defined(__x86_64__) || defined(_M_X64)
+    avx512_vnni_kernels(),
     avx512_kernels(),
+    avx_vnni_kernels(),
     avx2_kernels(),
 #endif
     &scalar_kernels(),

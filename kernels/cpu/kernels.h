@@ -53,6 +53,8 @@ static constexpr int64_t value_block_elements(int64_t head_dim) {
 /// the weights and the maximum, so that rows stay aligned.
 static constexpr int64_t partial_floats(int64_t head_dim) { return padded_head_dim(head_dim) + 16; }
 
+struct QuantizedLayout;  // quantized.h
+
 /// out = residual + activation(x * weight^T + bias).
 ///
 /// With kSwiGlu the weight has 2 N rows, N a multiple of 32: a gate's, then those of what it lets
@@ -61,10 +63,17 @@ static constexpr int64_t partial_floats(int64_t head_dim) { return padded_head_d
 /// The K inputs are cut into `segments` equal parts. Over each part an output is one chain of fused
 /// multiply-adds, k ascending, from 0; the parts are added as a balanced binary tree:
 /// ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7)).
+///
+/// A product with a quantised weight is the same product with the numbers that its codes stand for
+/// (linear_quantized), or one with 8-bit activations (quantize_rows, linear_int8): each row of
+/// x is cut into blocks of QuantizedLayout::activation_block() inputs, and a block becomes integers
+/// from -127 to 127 times a scale. The chain of a segment then has one link for a block: the exact
+/// sum over the block of (code - zero) * integer, times (scale of the weight * scale of the block).
+/// A segment's length must be a multiple of the block, unless there is one segment.
 struct LinearArgs {
   float* out;             // [rows, N], rows out_stride apart
   const float* x;         // [rows, K], rows x_stride apart
-  const void* weight;     // panels of `format`; null where weight_rows is given
+  const void* weight;     // panels of `format`, or quantised ones; null: see weight_rows
   const float* bias;      // [N] or null
   const float* residual;  // [rows, N], rows residual_stride apart, or null; may be `out`
   int64_t rows;
@@ -80,6 +89,7 @@ struct LinearArgs {
   /// no alignment, null behind the last. Kernels pack a few k of a panel at a time as they go, so
   /// the results are those of a packed weight.
   const void* const* weight_rows;
+  const QuantizedLayout* quantized;  // null: the weight is in `format`
 };
 
 /// The panel that the gate in `panel` lets through.
@@ -169,6 +179,17 @@ struct KernelTable {
   /// Floats of scratch that linear_packed needs, whatever its range.
   int64_t linear_scratch_floats;
   int64_t panels_at_once;
+
+  /// `linear` with a quantised weight, any number of rows.
+  void (*linear_quantized)(const LinearArgs& args, int64_t first_panel, int64_t last_panel);
+  /// Rows of x as 8-bit integers, for linear_int8: tiles of at most max_int8_rows rows and near
+  /// equal height, as int8_tile_begin() has them. `packed` has int8_row_bytes() for each row.
+  void (*quantize_rows)(void* packed, const LinearArgs& args, int64_t first_tile,
+                        int64_t last_tile);
+  /// Row tiles [first_tile, last_tile) x panels [first_panel, last_panel) of a quantised weight.
+  void (*linear_int8)(const LinearArgs& args, const void* packed, int64_t first_tile,
+                      int64_t last_tile, int64_t first_panel, int64_t last_panel);
+  int64_t max_int8_rows;
 
   /// Query rows [first_row, last_row), at most max_attention_rows of them.
   void (*attention)(const AttentionArgs& args, int64_t first_row, int64_t last_row, float* scratch);

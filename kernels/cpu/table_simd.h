@@ -7,6 +7,12 @@
 #include "kernels/cpu/norm_simd.h"
 #include "kernels/cpu/rope_simd.h"
 #include "kernels/cpu/swiglu_simd.h"
+// Where the instruction set has the vocabulary of integers; elsewhere their products are scalar.
+#ifdef QVL_HAS_INTEGERS
+#include "kernels/cpu/linear_quantized_simd.h"
+#else
+#include "kernels/cpu/linear_quantized.h"
+#endif
 
 namespace qvl::kernels::QVL_ISA {
 namespace {
@@ -22,6 +28,17 @@ constexpr KernelTable kTable = {
     .linear_packed = linear_packed,
     .linear_scratch_floats = kLinearScratchFloats,
     .panels_at_once = kPanelsAtOnce,
+#ifdef QVL_HAS_INTEGERS
+    .linear_quantized = linear_quantized,
+    .quantize_rows = quantize_rows,
+    .linear_int8 = linear_int8,
+    .max_int8_rows = kMaxInt8Rows,
+#else
+    .linear_quantized = scalar::linear,
+    .quantize_rows = scalar::quantize_rows,
+    .linear_int8 = scalar::linear_int8,
+    .max_int8_rows = scalar::kMaxInt8Rows,
+#endif
     .attention = attention,
     .attention_parts = attention_parts,
     .merge_attention = merge_attention,

@@ -51,6 +51,27 @@ DType read_dtype(const ObjectReader& reader, const char* key) {
   throw_invalid(reader.path(key), "'fp32', 'bf16' or 'fp16', not '" + name + "'");
 }
 
+QuantizationMode read_quantization(const ObjectReader& reader, const char* key, bool allow_int4) {
+  const std::string name = reader.string(key);
+  if (name == "none") return QuantizationMode::kNone;
+  if (name == "int8") return QuantizationMode::kInt8;
+  if (name == "int4" && allow_int4) return QuantizationMode::kInt4;
+  const std::string choice = allow_int4 ? "'none', 'int8' or 'int4'" : "'none' or 'int8'";
+  throw_invalid(reader.path(key), choice + ", not '" + name + "'");
+}
+
+QuantizationOptions read_quantization_options(const ObjectReader& reader) {
+  QuantizationOptions options;
+  options.language = read_quantization(reader, "quantization", true);
+  options.vision = read_quantization(reader, "visionQuantization", false);
+  const std::string activations = reader.string("activations");
+  if (activations != "fp32" && activations != "int8") {
+    throw_invalid(reader.path("activations"), "'fp32' or 'int8', not '" + activations + "'");
+  }
+  options.int8_activations = activations == "int8";
+  return options;
+}
+
 VisionConfig read_vision_config(const ObjectReader& reader) {
   VisionConfig vision;
   vision.depth = reader.integer("depth", 1, kMaxInt32);
@@ -239,6 +260,7 @@ LoadOptions read_load_options(Napi::Value value) {
     throw_invalid(reader.path("weights"), "'packed' or 'mapped', not '" + weights + "'");
   }
   options.model.map_weights = weights == "mapped";
+  options.model.quantization = read_quantization_options(reader);
   return options;
 }
 

@@ -13,6 +13,7 @@
 #include "addon/model_wrap.h"
 #include "backend/cpu/cpu_backend.h"
 #include "common/cancellation.h"
+#include "model/weight_loader.h"
 
 namespace qvl::addon {
 namespace {
@@ -65,19 +66,26 @@ void send(EventFunction& function, Event event) {
   if (function.NonBlockingCall(owned.get()) == napi_ok) static_cast<void>(owned.release());
 }
 
-/// Counts parameters, and the bytes they take in memory: as stored, or converted where the options
-/// ask for that.
+/// Counts parameters, and the bytes they take in memory: as stored, or converted or quantised where
+/// the options ask for that.
 void measure_weights(const Checkpoint& checkpoint, const ModelOptions& options,
                      ModelHandle* handle) {
   for (const auto& [name, tensor] : checkpoint.tensors()) {
     const auto stored_bytes = static_cast<int64_t>(tensor.end - tensor.begin);
     const int64_t parameters = stored_bytes / (tensor.dtype == "F32" ? 4 : 2);
     const bool is_matrix = tensor.shape.size() > 1;
+    const Quantization quantization =
+        is_matrix && parameters > 0 ? quantization_of(published_name(name), options.quantization)
+                                    : Quantization{};
     handle->num_parameters += parameters;
-    handle->weight_bytes +=
-        options.convert_weights && is_matrix
-            ? parameters * static_cast<int64_t>(dtype_size(options.weight_dtype))
-            : stored_bytes;
+    if (quantization.is_quantized()) {
+      handle->weight_bytes +=
+          quantized_bytes(parameters, parameters / tensor.shape[0], quantization);
+    } else if (options.convert_weights && is_matrix) {
+      handle->weight_bytes += parameters * static_cast<int64_t>(dtype_size(options.weight_dtype));
+    } else {
+      handle->weight_bytes += stored_bytes;
+    }
   }
 }
 

@@ -28,6 +28,18 @@ class Buffer {
   virtual size_t size_bytes() const = 0;
 };
 
+/// How the numbers of a quantised matrix are kept: as integer codes with a scale for every output
+/// and group of inputs. The kernels' headers have the formulas.
+struct Quantization {
+  int bits = 0;            // of a code: 8 or 4; 0 = not quantised
+  int64_t group_size = 0;  // 32, 64 or 128 inputs; 0 = the whole row
+  /// Products round the activations to 8-bit integers too, with a scale for every row and block of
+  /// inputs, and sum integers. Otherwise activations stay as they are.
+  bool int8_activations = false;
+
+  bool is_quantized() const { return bits != 0; }
+};
+
 /// What a weight matrix is, before its values are known. Stored as `[out_features, in_features]`
 /// in the checkpoint; a backend keeps it in a layout of its own.
 struct WeightSpec {
@@ -38,7 +50,13 @@ struct WeightSpec {
   /// kernel's own order and then combined by a balanced binary tree in fp32, so that 1, 2, 4 or 8
   /// ranks can share the product and give identical bits. 1 = one segment. Divides in_features.
   int segments = 1;
+  /// Where is_quantized(), dtype has no meaning. With 8-bit activations, a segment must be a whole
+  /// number of groups, or of blocks of kActivationBlock inputs where groups are larger.
+  Quantization quantization{};
 };
+
+/// Inputs that share a scale of 8-bit activations, at most.
+inline constexpr int64_t kActivationBlock = 128;
 
 /// Consecutive rows of a matrix as a file holds them: [num_rows, in_features] in the weight's
 /// dtype, of no alignment.
@@ -117,8 +135,8 @@ class Backend {
   // ---- weights ----
   virtual std::unique_ptr<Weight> create_weight(const WeightSpec& spec) = 0;
   /// Stores rows [first_row, first_row + num_rows), given row-major [num_rows, in_features] in
-  /// `dtype`, converting to the weight's dtype if they differ. Safe to call from several threads
-  /// for disjoint row ranges that begin at multiples of kWeightRowAlignment.
+  /// `dtype`, converting to the weight's dtype if they differ, or quantising. Safe to call from
+  /// several threads for disjoint row ranges that begin at multiples of kWeightRowAlignment.
   virtual void write_weight(Weight& weight, int64_t first_row, int64_t num_rows, const void* rows,
                             DType dtype) = 0;
   static constexpr int64_t kWeightRowAlignment = 32;

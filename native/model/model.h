@@ -16,6 +16,7 @@
 #include "io/safetensors.h"
 #include "model/config.h"
 #include "model/positions.h"
+#include "model/quantization.h"
 
 namespace qvl {
 
@@ -93,6 +94,8 @@ struct ModelOptions {
   /// Matrices stay in the files, which are mapped; nobody may change them. Not with
   /// convert_weights, but for a type that they have anyway.
   bool map_weights = false;
+  /// Matrices that it names are quantised instead.
+  QuantizationOptions quantization{};
 };
 
 /// Loads Qwen2-VL from a checkpoint: accepts the published and the newer tensor names, checks every

@@ -92,7 +92,7 @@ const TensorEntry& WeightLoader::find(const TensorPart& part) const {
 }
 
 std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& parts, int segments) {
-  WeightSpec spec{0, 0, DType::kF32, segments};
+  WeightSpec spec{0, 0, DType::kF32, segments, {}};
   std::vector<const TensorEntry*> tensors;
   for (const TensorPart& part : parts) {
     const TensorEntry& tensor = find(part);
@@ -105,7 +105,10 @@ std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& part
     tensors.push_back(&tensor);
   }
   if (options_.convert_weights) spec.dtype = options_.weight_dtype;
-  if (mapping_ != nullptr) {
+  spec.quantization = quantization_of(parts.front().name, options_.quantization);
+  if (spec.quantization.is_quantized()) {
+    spec.segments = quantized_segments(segments, spec.in_features, spec.quantization);
+  } else if (mapping_ != nullptr) {
     const bool is_uniform = std::all_of(
         tensors.begin(), tensors.end(),
         [&](const TensorEntry* tensor) { return dtype_of(*tensor) == dtype_of(*tensors[0]); });

@@ -122,6 +122,9 @@ describe('loadModel', () => {
     ['maxContext', 2 ** 40],
     ['kvDtype', 'int8'],
     ['weightDtype', 1],
+    ['quantization', 'int2'],
+    ['visionQuantization', 'int4'],
+    ['activations', 'bf16'],
     ['prefillChunk', Infinity],
     ['maxQueue', undefined],
   ])('refuses %s: %j before it starts', (name, value) => {

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { OutOfMemoryError } from '../../lib/errors.js'
 import { planMemory, type MemoryOptions } from '../../lib/memory-plan.js'
+import { loadTiny } from '../addon/tiny.js'
 import { tinyFolder } from './generation/tiny-samples.js'
 
 const tiny = await openCheckpoint(tinyFolder)
@@ -21,6 +22,20 @@ describe('planMemory', () => {
       kvBytesPerToken: perToken,
       kvCacheTokens: 32 * contextSize,
     })
+  })
+
+  it('counts quantised weights as what they take', async () => {
+    const native = await loadTiny({ quantization: 'int4', visionQuantization: 'int8' })
+    const { weightBytes } = native
+    await native.dispose()
+    const quantized = { quantization: 'int4', visionQuantization: 'int8' } as const
+    const { contextSize: tokens } = await plan({ ...quantized, memoryLimit: 6e6 }, 0)
+    // Beside the weights, the files hold a header, which counts as if it were weights.
+    const least = Math.floor((6e6 - weightBytes) / perToken)
+    expect(tokens).toBeGreaterThan(least - 20)
+    expect(tokens).toBeLessThanOrEqual(least)
+    expect((await plan({ memoryLimit: 15e6 }, 0)).contextSize).toBeLessThan(contextSize)
+    expect((await plan({ ...quantized, memoryLimit: 15e6 }, 0)).contextSize).toBe(contextSize)
   })
 
   it('takes at most a quarter of the free memory', async () => {

@@ -63,11 +63,14 @@ describe('loadModel', () => {
       device: {
         kind: 'cpu',
         name: expect.stringMatching(/./) as string,
-        instructionSet: expect.stringMatching(/^(avx512|avx2|sse42|scalar)$/) as string,
+        instructionSet: expect.stringMatching(
+          /^(avx512_vnni|avx512|avx_vnni|avx2|sse42|scalar)$/,
+        ) as string,
         threads: expect.any(Number) as number,
         reason: expect.stringMatching(/CUDA/) as string,
       },
       dtype: 'bf16',
+      quantization: { quantization: 'none', visionQuantization: 'none', activations: 'fp32' },
       parameters: 5_549_440,
       weightBytes: 2 * 5_549_440,
       contextSize: 2048,
@@ -168,7 +171,10 @@ describe('loadModel', () => {
     [{ contextSize: 0 }, 'contextSize', undefined],
     [{ threads: 1.5 }, 'threads', undefined],
     [{ onProgress: 5 }, 'onProgress', undefined],
-    [{ quantization: 'int8' }, 'quantization', undefined],
+    [{ quantization: 'int2' }, 'quantization', undefined],
+    [{ visionQuantization: 'int4' }, 'visionQuantization', undefined],
+    [{ vision_quantization: 'int8' }, 'vision_quantization', 'visionQuantization'],
+    [{ activations: 'bf16' }, 'activations', undefined],
   ])('refuses the options %j', async (options, path, suggestion) => {
     await expect(loadModel('tiny', options as never)).rejects.toMatchObject({
       code: 'ERR_INVALID_ARGUMENT',

@@ -62,6 +62,26 @@ kernels::Format to_format(DType dtype) {
 CpuBuffer::CpuBuffer(size_t bytes)
     : bytes_(bytes), memory_(bytes == 0 ? 1 : bytes, PageUse::kHuge, "activations") {}
 
+namespace {
+
+kernels::QuantizedLayout make_layout(const WeightSpec& spec) {
+  const Quantization& quantization = spec.quantization;
+  require(quantization.bits == 4 || quantization.bits == 8, "codes have 4 or 8 bits");
+  const int64_t group = quantization.group_size;
+  require(group == 0 || group == 32 || group == 64 || group == 128,
+          "groups have 32, 64 or 128 inputs, or are whole rows");
+  kernels::QuantizedLayout layout;
+  layout.in_features = spec.in_features;
+  layout.group_size = group == 0 ? spec.in_features : group;
+  layout.bits = quantization.bits;
+  static_assert(kActivationBlock == kernels::kMaxActivationBlock);
+  require(spec.segments == 1 || spec.in_features / spec.segments % layout.activation_block() == 0,
+          "a segment must be whole groups");
+  return layout;
+}
+
+}  // namespace
+
 void CpuWeight::check_spec() const {
   require(spec_.out_features > 0 && spec_.in_features > 0, "a weight must have rows and columns");
   require(spec_.segments == 1 || spec_.segments == 2 || spec_.segments == 4 || spec_.segments == 8,
@@ -71,6 +91,14 @@ void CpuWeight::check_spec() const {
 
 CpuWeight::CpuWeight(const WeightSpec& spec) : spec_(spec) {
   check_spec();
+  if (spec.quantization.is_quantized()) {
+    checked_bytes(spec.in_features, 2 * kernels::kPanelWidth);  // more than a panel has
+    layout_ = make_layout(spec);
+    memory_ =
+        PageMemory(checked_bytes(kernels::num_panels(spec.out_features), layout_->panel_bytes()),
+                   PageUse::kHuge, "model weights");
+    return;
+  }
   const int64_t row_bytes = static_cast<int64_t>(
       checked_bytes(spec.in_features, static_cast<int64_t>(dtype_size(spec.dtype))));
   const int64_t padded_rows = static_cast<int64_t>(
@@ -145,8 +173,14 @@ void CpuBackend::write_weight(Weight& weight, int64_t first_row, int64_t num_row
   require(static_cast<CpuWeight&>(weight).rows() == nullptr, "a wrapped weight is not written to");
   require(first_row >= 0 && num_rows >= 0 && num_rows <= spec.out_features - first_row,
           "write_weight outside the weight");
-  kernels::pack_weight(static_cast<CpuWeight&>(weight).panels(), to_format(spec.dtype),
-                       spec.in_features, first_row, num_rows, rows, to_format(dtype));
+  auto& matrix = static_cast<CpuWeight&>(weight);
+  if (matrix.layout() != nullptr) {
+    kernels::quantize_weight(matrix.panels(), *matrix.layout(), first_row, num_rows, rows,
+                             to_format(dtype));
+    return;
+  }
+  kernels::pack_weight(matrix.panels(), to_format(spec.dtype), spec.in_features, first_row,
+                       num_rows, rows, to_format(dtype));
 }
 
 std::unique_ptr<Weight> CpuBackend::wrap_weight(const WeightSpec& spec,

@@ -3,6 +3,7 @@
 // The CPU backend's class, shared by the files that implement it. Others see cpu_backend.h.
 
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "backend/backend.h"
@@ -10,6 +11,7 @@
 #include "backend/cpu/memory.h"
 #include "backend/cpu/thread_pool.h"
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/quantized.h"
 
 namespace qvl {
 
@@ -37,11 +39,14 @@ class CpuWeight final : public Weight {
   void* panels() const { return memory_.data(); }
   /// [panels * 32] rows, null behind the last; or null: the matrix is in panels().
   const void* const* rows() const { return rows_.empty() ? nullptr : rows_.data(); }
+  /// Null: not quantised.
+  const kernels::QuantizedLayout* layout() const { return layout_ ? &*layout_ : nullptr; }
 
  private:
   void check_spec() const;
 
   WeightSpec spec_;
+  std::optional<kernels::QuantizedLayout> layout_;
   PageMemory memory_;
   std::vector<const void*> rows_;
   std::shared_ptr<const void> owner_;  // of the rows
@@ -118,9 +123,19 @@ class CpuBackend final : public Backend {
   /// body(first_row, last_row) for parts of [0, rows); serial when the work is small.
   template <class Body>
   void for_rows(int64_t rows, int64_t elements_per_row, const Body& body);
+  /// A part of the product of packed rows with a weight.
+  struct Part {
+    int64_t first_panel;
+    int64_t last_panel;
+    int64_t first_tile;
+    int64_t last_tile;
+  };
+  void run_panels_by_tiles(int64_t panels, int64_t tiles,
+                           const std::function<void(const Part&, int thread)>& body);
   void linear_packed(const kernels::LinearArgs& args);
   /// SwiGLU of a weight whose halves do not begin at panels: in two steps.
   void linear_then_swiglu(Tensor out, Tensor x, const Weight& weight);
+  void linear_int8(const kernels::LinearArgs& args);
   /// One key/value head's queries in one sequence or segment: an AttentionArgs and a row range.
   struct AttentionTask {
     kernels::AttentionArgs args;

@@ -70,6 +70,8 @@ void CpuBackend::embed(Tensor out, const Weight& weight, std::span<const int32_t
       const int32_t id = ids[static_cast<size_t>(row)];
       if (matrix.rows() != nullptr) {
         kernels::widen(to, matrix.rows()[id], to_format(spec.dtype), spec.in_features);
+      } else if (matrix.layout() != nullptr) {
+        kernels::unpack_quantized_row(to, matrix.panels(), *matrix.layout(), id);
       } else {
         kernels::unpack_weight_row(to, matrix.panels(), to_format(spec.dtype), spec.in_features,
                                    id);
@@ -132,15 +134,19 @@ void CpuBackend::linear(Tensor out, Tensor x, const Weight& weight, const Linear
   if (options.activation == Activation::kSwiGlu) {
     require(2 * out.cols == spec.out_features, "linear: out must have half of out_features");
     require(options.bias == nullptr && options.residual == nullptr, "linear: SwiGLU stands alone");
-    if (out.cols % kernels::kPanelWidth != 0) return linear_then_swiglu(out, x, weight);
+    if (out.cols % kernels::kPanelWidth != 0 || spec.quantization.is_quantized()) {
+      return linear_then_swiglu(out, x, weight);
+    }
   } else {
     require(out.cols == spec.out_features, "linear: columns of out differ from out_features");
   }
   kernels::LinearArgs args{};
   args.out = out.f32();
   args.x = x.f32();
-  args.weight = static_cast<const CpuWeight&>(weight).panels();
-  args.weight_rows = static_cast<const CpuWeight&>(weight).rows();
+  const auto& matrix = static_cast<const CpuWeight&>(weight);
+  args.weight = matrix.panels();
+  args.quantized = matrix.layout();
+  args.weight_rows = matrix.rows();
   if (options.bias != nullptr) args.bias = f32_data(*options.bias, spec.out_features);
   if (options.residual != nullptr) {
     const Tensor& residual = *options.residual;
@@ -158,15 +164,34 @@ void CpuBackend::linear(Tensor out, Tensor x, const Weight& weight, const Linear
   args.format = to_format(spec.dtype);
   args.activation = to_activation(options.activation);
   if (args.rows == 0) return;
-  if (args.rows > kernels_.max_unpacked_rows) return linear_packed(args);
+  if (spec.quantization.int8_activations) return linear_int8(args);
+  if (args.quantized == nullptr && args.rows > kernels_.max_unpacked_rows) {
+    return linear_packed(args);
+  }
 
   const int64_t panels = kernels::num_panels(args.out_features);
+  const auto linear = args.quantized == nullptr ? kernels_.linear : kernels_.linear_quantized;
   if (args.rows * args.in_features * spec.out_features < kMinParallelElements) {
-    return kernels_.linear(args, 0, panels);
+    return linear(args, 0, panels);
   }
   // Every thread streams one contiguous part of the weight.
-  pool_.run_static(panels, 4,
-                   [&](int64_t begin, int64_t end, int) { kernels_.linear(args, begin, end); });
+  pool_.run_static(panels, 4, [&](int64_t begin, int64_t end, int) { linear(args, begin, end); });
+}
+
+// Tasks are panels x tiles; tiles are divided only when there are too few panels.
+void CpuBackend::run_panels_by_tiles(int64_t panels, int64_t tiles,
+                                     const std::function<void(const Part&, int thread)>& body) {
+  const int64_t panels_per_task = std::min(panels, kernels_.panels_at_once);
+  const int64_t wanted = kTasksPerThread * pool_.num_threads();
+  const int64_t panel_parts = kernels::ceil_div(panels, panels_per_task);
+  const int64_t tile_parts = std::min(tiles, kernels::ceil_div(wanted, panel_parts));
+  pool_.run_dynamic(panel_parts * tile_parts, [&](int64_t task, int thread) {
+    const int64_t tile_part = task % tile_parts;
+    const int64_t first_panel = task / tile_parts * panels_per_task;
+    body({first_panel, std::min(first_panel + panels_per_task, panels),
+          tiles * tile_part / tile_parts, tiles * (tile_part + 1) / tile_parts},
+         thread);
+  });
 }
 
 void CpuBackend::linear_then_swiglu(Tensor out, Tensor x, const Weight& weight) {
@@ -200,20 +225,38 @@ void CpuBackend::linear_packed(const kernels::LinearArgs& all) {
       kernels_.pack_rows(packed, args, begin, end);
     });
 
-    // Tasks are panels x tiles; tiles are divided only when there are too few panels.
-    const int64_t panels_per_task = std::min(panels, kernels_.panels_at_once);
-    const int64_t wanted = kTasksPerThread * pool_.num_threads();
-    const int64_t panel_parts = kernels::ceil_div(panels, panels_per_task);
-    const int64_t tile_parts = std::min(tiles, kernels::ceil_div(wanted, panel_parts));
-    pool_.run_dynamic(panel_parts * tile_parts, [&](int64_t task, int thread) {
-      const int64_t tile_part = task % tile_parts;
-      const int64_t first_panel = task / tile_parts * panels_per_task;
+    run_panels_by_tiles(panels, tiles, [&](const Part& part, int thread) {
       kernels_.linear_packed(
-          args, packed, tiles * tile_part / tile_parts, tiles * (tile_part + 1) / tile_parts,
-          first_panel, std::min(first_panel + panels_per_task, panels),
+          args, packed, part.first_tile, part.last_tile, part.first_panel, part.last_panel,
           thread_scratch_[static_cast<size_t>(thread)].get(kernels_.linear_scratch_floats));
     });
   }
+}
+
+// Rows become 8-bit integers first; then every panel goes over them.
+void CpuBackend::linear_int8(const kernels::LinearArgs& args) {
+  const int64_t panels = kernels::num_panels(args.out_features);
+  const int64_t tiles = kernels::num_int8_tiles(args.rows, kernels_.max_int8_rows);
+  const int64_t bytes =
+      static_cast<int64_t>(checked_bytes(args.rows, kernels::int8_row_bytes(*args.quantized)));
+  void* packed = shared_scratch_.get(kernels::ceil_div(bytes, int64_t{sizeof(float)}));
+  if (tiles == 1) {
+    kernels_.quantize_rows(packed, args, 0, 1);
+    if (args.rows * args.in_features * args.out_features < kMinParallelElements) {
+      return kernels_.linear_int8(args, packed, 0, 1, 0, panels);
+    }
+    // Every thread streams one contiguous part of the weight.
+    return pool_.run_static(panels, 4, [&](int64_t begin, int64_t end, int) {
+      kernels_.linear_int8(args, packed, 0, 1, begin, end);
+    });
+  }
+  pool_.run_static(tiles, 1, [&](int64_t begin, int64_t end, int) {
+    kernels_.quantize_rows(packed, args, begin, end);
+  });
+  run_panels_by_tiles(panels, tiles, [&](const Part& part, int) {
+    kernels_.linear_int8(args, packed, part.first_tile, part.last_tile, part.first_panel,
+                         part.last_panel);
+  });
 }
 
 }  // namespace qvl
