@@ -25,9 +25,10 @@ function benchKernels(options: BenchOptions): Promise<Measurement[]> {
     execFileSync('cmake', args, { stdio: ['ignore', 'ignore', 'inherit'] })
   cmake('-S', root, '-B', build, '-DQVL_ADDON=OFF', '-DQVL_BENCH=ON')
   cmake('--build', build, '--target', 'bench_kernels', '--parallel', String(availableParallelism()))
+  const { threads } = options.load
   const args = [
     ...['--filter', options.filter, '--isa', process.env['QWEN2_VL_CPU'] ?? ''],
-    ...(options.threads === undefined ? [] : ['--threads', String(options.threads)]),
+    ...(threads === undefined ? [] : ['--threads', String(threads)]),
     ...(options.quick ? ['--quick'] : []),
   ]
   const output = execFileSync(join(build, 'bench_kernels'), args, {

@@ -2,15 +2,14 @@
  * This package, built: `npx tsx bench/peers/qwen2-vl.ts <checkpoint folder> [int8|int4]`.
  * Prints a line of JSON for each case.
  */
-import { loadModel, type GenerateRequest } from '../../lib/index.js'
+import { loadModel, type GenerateRequest, type LoadModelOptions } from '../../lib/index.js'
 import { cases, decodePrompt, decodeTokens, print } from './cases.js'
 
 const [folder, quantization] = process.argv.slice(2)
 if (folder === undefined) throw new Error('usage: qwen2-vl.ts <checkpoint folder> [int8|int4]')
 
 const begin = performance.now()
-const options = quantization === undefined ? {} : { quantization }
-const model = await loadModel(folder, options as object)
+const model = await loadModel(folder, loadOptions(quantization))
 await model.generate({ prompt: 'Hello', maxTokens: 1 })
 print({ case: 'load', value: (performance.now() - begin) / 1000 })
 
@@ -30,6 +29,13 @@ for (const [width, height] of Object.keys(cases).flatMap(sizeOf)) {
   print({ case: `image ${width}×${height}`, value: timings.visionMs / 1000 })
 }
 await model.dispose()
+
+/** In the quantised modes all that can be is quantised, activations included. */
+function loadOptions(mode: string | undefined): LoadModelOptions {
+  if (mode === undefined) return {}
+  if (mode !== 'int8' && mode !== 'int4') throw new Error(`${mode} is neither int8 nor int4`)
+  return { quantization: mode, visionQuantization: 'int8', activations: 'int8' }
+}
 
 /** A word is one token of the Qwen2 vocabulary. */
 function words(count: number): string {

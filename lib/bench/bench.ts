@@ -5,7 +5,13 @@ import { resolveModelFolder } from '../load-model.js'
 import { nativeBinding } from '../native.js'
 import { packageRoot } from '../package-root.js'
 import { LimitSampler } from './limits.js'
-import { fullPlan, measureModel, quickPlan, type ModelFigures } from './model-rows.js'
+import {
+  fullPlan,
+  measureModel,
+  quickPlan,
+  type LoadOptions,
+  type ModelFigures,
+} from './model-rows.js'
 import { toRow, type Machine, type Measurement, type Report } from './report.js'
 import { quick, Stopwatch, thorough } from './stopwatch.js'
 
@@ -16,8 +22,8 @@ export interface BenchOptions {
   /** Only rows whose name has this. */
   filter: string
   quick: boolean
-  /** Default: the physical cores of this process. */
-  threads: number | undefined
+  /** How the model is loaded; `threads` are those of the limits and the kernels as well. */
+  load: LoadOptions
 }
 
 /** Measures the kernels alone; only a clone of the repository can. */
@@ -26,7 +32,7 @@ export type KernelBench = (options: BenchOptions) => Promise<Measurement[]>
 /** Runs everything and compares it with the limits of the whole run. */
 export async function runBench(options: BenchOptions, benchKernels?: KernelBench): Promise<Report> {
   const effort = options.quick ? quick : thorough
-  const limits = new LimitSampler(options.threads ?? 0, effort.limitSeconds)
+  const limits = new LimitSampler(options.load.threads ?? 0, effort.limitSeconds)
   const kernels = await benchKernels?.(options)
   for (const measured of kernels ?? []) {
     if ('timed' in measured) for (const rates of measured.timed.limits) limits.add(rates)
@@ -34,7 +40,7 @@ export async function runBench(options: BenchOptions, benchKernels?: KernelBench
   // Not before the model: its peak of memory would be that of the bandwidth's measurement.
   const model = await measureModel(
     resolveModelFolder(options.model),
-    options.threads === undefined ? {} : { threads: options.threads },
+    options.load,
     { ...(options.quick ? quickPlan : fullPlan), filter: options.filter },
     new Stopwatch(limits, effort),
   )
@@ -56,8 +62,8 @@ function machineOf({ info }: ModelFigures): Machine {
 }
 
 function modelOf({ info }: ModelFigures): Report['model'] {
-  const { folder, parameters, weightBytes, dtype } = info
-  return { folder, parameters, weightBytes, dtype }
+  const { folder, parameters, weightBytes, dtype, quantization } = info
+  return { folder, parameters, weightBytes, dtype, ...quantization }
 }
 
 async function packageVersion(): Promise<string> {

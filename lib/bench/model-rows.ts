@@ -6,10 +6,17 @@ import type { GenerateRequest } from '../generation/options.js'
 import type { GenerateResult } from '../generation/result.js'
 import { loadModel, type LoadModelOptions } from '../load-model.js'
 import type { Model } from '../model.js'
+import type { ImageInfo } from '../processor/image.js'
 import { makePicture, measurePreparation } from './pictures.js'
 import type { Measurement, Timed } from './report.js'
 import { type Stopwatch } from './stopwatch.js'
-import { decodeWork } from './work.js'
+import { decodeWork, prefillWork, visionWork, type LoadedModel } from './work.js'
+
+/** How the model is loaded. */
+export type LoadOptions = Pick<
+  LoadModelOptions,
+  'threads' | 'quantization' | 'visionQuantization' | 'activations'
+>
 
 /** Which rows are measured. */
 export interface ModelPlan {
@@ -63,7 +70,7 @@ const ANSWER_TOKENS = 32
 /** Loads a checkpoint and measures it. Rows that its context has no room for are left out. */
 export async function measureModel(
   source: string,
-  options: Pick<LoadModelOptions, 'threads'>,
+  options: LoadOptions,
   plan: ModelPlan,
   stopwatch: Stopwatch,
 ): Promise<ModelFigures> {
@@ -87,7 +94,7 @@ interface Loads {
 /** Loads again and again, each time to the first token of a short prompt; nothing stays loaded. */
 async function measureLoads(
   source: string,
-  options: Pick<LoadModelOptions, 'threads'>,
+  options: LoadOptions,
   { filter, loads: count }: ModelPlan,
 ): Promise<Loads> {
   const loads: Loads = { load: [], toFirstToken: [], limits: [] }
@@ -168,7 +175,7 @@ class ModelBench {
   async #measureVision(width: number, height: number): Promise<void> {
     const name = `vision encode ${width}×${height}`
     const request = pictureRequest(width, height)
-    const { promptTokens } = await this.#model.countTokens(request)
+    const { promptTokens, images } = await this.#model.countTokens(request)
     if (!this.#wants(name, promptTokens)) return
     const { visionFlops } = await this.#model.estimate(request)
     const timed = await this.#stopwatch.time(
@@ -176,7 +183,7 @@ class ModelBench {
     )
     this.#measurements.push({
       ...{ section: 'model', name, timed, unit: 's' },
-      work: { bytes: 0, fp32: visionFlops, int8: 0 },
+      work: visionWork(this.#loaded(), patchesOf(images), visionFlops),
     })
   }
 
@@ -190,7 +197,7 @@ class ModelBench {
     )
     this.#measurements.push({
       ...{ section: 'model', name, timed, unit: 'tokens/s', amount: promptTokens },
-      work: { bytes: 0, fp32: prefillFlops, int8: 0 },
+      work: prefillWork(this.#loaded(), promptTokens, prefillFlops),
     })
   }
 
@@ -205,15 +212,16 @@ class ModelBench {
       const answers = Array.from({ length: sequences }, () => this.#model.generate(request))
       return secondsOfStep(await Promise.all(answers))
     })
-    const { info } = this.#model
-    const loaded = {
-      ...{ config: this.#checkpoint.config, dtype: info.dtype },
-      kvBytesPerToken: info.kvCache.bytesPerToken,
-    }
     this.#measurements.push({
       ...{ section: 'model', name, timed, unit: 'tokens/s', amount: sequences },
-      work: decodeWork(loaded, sequences, context + ANSWER_TOKENS / 2),
+      work: decodeWork(this.#loaded(), sequences, context + ANSWER_TOKENS / 2),
     })
+  }
+
+  #loaded(): LoadedModel {
+    const { dtype, quantization, kvCache } = this.#model.info
+    const { config } = this.#checkpoint
+    return { config, dtype, quantization, kvBytesPerToken: kvCache.bytesPerToken }
   }
 
   /** How late timers are while the model prefills, beside a process that rests. */
@@ -267,4 +275,12 @@ function secondsOfStep(answers: readonly GenerateResult[]): number {
     ({ timings, tokenIds }) => timings.decodeMs / 1000 / (tokenIds.length - 1),
   )
   return steps.reduce((sum, step) => sum + step, 0) / steps.length
+}
+
+function patchesOf(images: readonly ImageInfo[]): number {
+  const side = 14
+  return images.reduce(
+    (sum, image) => sum + (image.resizedWidth * image.resizedHeight) / side ** 2,
+    0,
+  )
 }

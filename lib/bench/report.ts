@@ -1,4 +1,5 @@
 /** What a benchmark reports: limits of the machine, and rows that stand beside them. */
+import type { Quantization } from '../quantization.js'
 
 /** What the machine can do at most, measured beside the rows: bytes or operations a second. */
 export interface Limit {
@@ -69,7 +70,7 @@ export interface Report extends Machine {
   package: string
   node: string
   /** The checkpoint, and what its weights were kept as. */
-  model: { folder: string; parameters: number; weightBytes: number; dtype: string }
+  model: { folder: string; parameters: number; weightBytes: number; dtype: string } & Quantization
   limits: Limit[]
   rows: Row[]
 }

@@ -10,7 +10,7 @@ export function formatTable(report: Report): string {
     `${processor}, ${instructionSet} kernels, ${threads} thread${threads === 1 ? '' : 's'}; ` +
       `qwen2-vl ${report.package}, Node.js ${report.node}`,
     `${model.folder}: ${(model.parameters / 1e6).toFixed(0)} M parameters in ` +
-      `${(model.weightBytes / 1e9).toFixed(2)} GB (${model.dtype})`,
+      `${(model.weightBytes / 1e9).toFixed(2)} GB (${storage(model)})`,
     ...section('The machine', report.limits.map(limitCells)),
   ]
   for (const name of ['kernels', 'model'] as const) {
@@ -63,4 +63,19 @@ function digits(value: number): string {
 function percent(fraction: number): string {
   const value = 100 * fraction
   return `${value < 9.95 ? value.toFixed(1) : value.toFixed(0)} %`
+}
+
+/** What the weights are kept as. */
+function storage({
+  dtype,
+  quantization,
+  visionQuantization,
+  activations,
+}: Report['model']): string {
+  const parts = [
+    ...(quantization === 'none' ? [] : [`decoder ${quantization}`]),
+    ...(visionQuantization === 'none' ? [] : [`vision ${visionQuantization}`]),
+    ...(activations === 'fp32' ? [] : [`${activations} activations`]),
+  ]
+  return [dtype, ...parts].join(', ')
 }

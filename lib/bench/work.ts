@@ -1,16 +1,22 @@
 /** What the model has to move and compute at least, from its hyper-parameters. */
 import type { ModelConfig } from '../checkpoint/config.js'
+import type { Quantization } from '../quantization.js'
 import type { Work } from './report.js'
 
 /** The model as it was loaded, as far as work depends on it. */
 export interface LoadedModel {
   config: ModelConfig
-  /** What the weights are kept as. */
+  /** What weights that are not quantised are kept as. */
   dtype: string
+  quantization: Quantization
   kvBytesPerToken: number
 }
 
-const WEIGHT_BYTES: Readonly<Record<string, number>> = { bf16: 2, fp16: 2, fp32: 4 }
+/** Of a weight with its share of the scales. */
+const WEIGHT_BYTES: Readonly<Record<string, number>> = {
+  ...{ bf16: 2, fp16: 2, fp32: 4 },
+  ...{ int8: 1 + 2 / 128, int4: 0.5 + 2 / 32 },
+}
 
 /** Weights that every row of the decoder is multiplied with. */
 function decoderWeights(config: ModelConfig): { layers: number; head: number } {
@@ -28,12 +34,45 @@ function decoderWeights(config: ModelConfig): { layers: number; head: number } {
  * @param context tokens in each sequence's cache.
  */
 export function decodeWork(model: LoadedModel, sequences: number, context: number): Work {
-  const { config, dtype, kvBytesPerToken } = model
+  const { config, dtype, quantization, kvBytesPerToken } = model
   const { layers, head } = decoderWeights(config)
-  const attention = 4 * config.hiddenSize * context * config.numLayers
+  const mode = quantization.quantization
+  const layerBytes = WEIGHT_BYTES[mode === 'none' ? dtype : mode] ?? 2
+  const headBytes = WEIGHT_BYTES[mode === 'none' ? dtype : 'int8'] ?? 2
+  const attention = 4 * config.hiddenSize * context * config.numLayers * sequences
   return {
-    bytes: (layers + head) * (WEIGHT_BYTES[dtype] ?? 2) + sequences * context * kvBytesPerToken,
-    fp32: sequences * (2 * (layers + head) + attention),
-    int8: 0,
+    bytes: layers * layerBytes + head * headBytes + sequences * context * kvBytesPerToken,
+    ...split(2 * sequences * (layers + head), attention, hasIntegerRows(quantization, mode)),
   }
+}
+
+/** @param flops of the whole prompt. */
+export function prefillWork(
+  { config, quantization }: LoadedModel,
+  tokens: number,
+  flops: number,
+): Work {
+  const attention = 2 * config.numLayers * config.hiddenSize * tokens ** 2
+  const mode = quantization.quantization
+  return { bytes: 0, ...split(flops - attention, attention, hasIntegerRows(quantization, mode)) }
+}
+
+/** @param flops of the whole image of so many patches. */
+export function visionWork(
+  { config, quantization }: LoadedModel,
+  patches: number,
+  flops: number,
+): Work {
+  const attention = 4 * config.vision.depth * config.vision.embedDim * patches ** 2
+  const mode = quantization.visionQuantization
+  return { bytes: 0, ...split(flops - attention, attention, hasIntegerRows(quantization, mode)) }
+}
+
+/** Products with quantised weights sum integers only where the activations are integers as well. */
+function hasIntegerRows({ activations }: Quantization, mode: 'none' | 'int8' | 'int4'): boolean {
+  return mode !== 'none' && activations === 'int8'
+}
+
+function split(linear: number, attention: number, isInteger: boolean): Omit<Work, 'bytes'> {
+  return isInteger ? { fp32: attention, int8: linear } : { fp32: linear + attention, int8: 0 }
 }

@@ -5,7 +5,10 @@ export function reportOf(rows: Row[]): Report {
   return {
     ...{ package: '1.2.3', node: 'v20.9.0', processor: 'Abacus <9>', instructionSet: 'avx2' },
     threads: 2,
-    model: { folder: '/models/a', parameters: 2.2e9, weightBytes: 4.42e9, dtype: 'bf16' },
+    model: {
+      ...{ folder: '/models/a', parameters: 2.2e9, weightBytes: 4.42e9, dtype: 'bf16' },
+      ...{ quantization: 'int4', visionQuantization: 'none', activations: 'int8' },
+    },
     limits: [
       { name: 'read', best: 80e9, median: 50e9, runs: 5 },
       { name: 'fp32 avx2', best: 255e9, median: 250e9, runs: 5 },

@@ -13,7 +13,7 @@ it('puts every figure beside its unit and its share of the limit', () => {
   ])
   expect(formatTable(report)).toBe(
     `Abacus <9>, avx2 kernels, 2 threads; qwen2-vl 1.2.3, Node.js v20.9.0
-/models/a: 2200 M parameters in 4.42 GB (bf16)
+/models/a: 2200 M parameters in 4.42 GB (bf16, decoder int4, int8 activations)
 
 The machine  best  median
 read         80.0    50.0  GB/s
