@@ -46,10 +46,45 @@ export class InvalidArgumentError extends Qwen2VLError {
   }
 }
 
-/** There is no checkpoint where one was named. */
+/** There is no checkpoint where one was named: no such folder, or no such model on the hub. */
 export class ModelNotFoundError extends Qwen2VLError {
+  /** The address that was asked, where one was. */
+  readonly url: string | undefined
+  /** The HTTP status, where there was an answer. */
+  readonly status: number | undefined
+
   constructor(message: string, options?: Qwen2VLErrorOptions) {
     super('ERR_MODEL_NOT_FOUND', message, options)
+    this.url = stringDetail(options?.details, 'url')
+    this.status = numberDetail(options?.details, 'status')
+  }
+}
+
+/** A model could not be brought onto the disk (`ERR_DOWNLOAD_*`). */
+export class DownloadError extends Qwen2VLError {
+  /** The address at fault, without its query, which may hold a signature. */
+  readonly url: string | undefined
+  /** The HTTP status, where there was an answer. */
+  readonly status: number | undefined
+  /** Whether the same call later goes on where this one ended. */
+  readonly resumable: boolean
+
+  constructor(
+    code: `ERR_DOWNLOAD_${string}` | 'ERR_CHECKSUM',
+    message: string,
+    options: Qwen2VLErrorOptions & { resumable?: boolean } = {},
+  ) {
+    super(code, message, options)
+    this.url = stringDetail(options.details, 'url')
+    this.status = numberDetail(options.details, 'status')
+    this.resumable = options.resumable ?? false
+  }
+}
+
+/** What was downloaded is not what the hub says it is (`ERR_CHECKSUM`). It has been thrown away. */
+export class ChecksumError extends DownloadError {
+  constructor(message: string, options: Qwen2VLErrorOptions = {}) {
+    super('ERR_CHECKSUM', message, options)
   }
 }
 

@@ -1,5 +1,17 @@
 /** Run Qwen2-VL checkpoints in Node.js. Start with {@link loadModel}. */
 export { loadModel, type LoadModelOptions, type LoadProgress } from './load-model.js'
+export {
+  downloadModel,
+  type DownloadedModel,
+  type DownloadModelOptions,
+} from './hub/download-model.js'
+export type { DownloadFile, DownloadProgress } from './hub/progress.js'
+export {
+  listModels,
+  removeModel,
+  type CachedModel,
+  type CacheOptions,
+} from './hub/cached-models.js'
 export type { MemoryEstimate } from './generation/estimate.js'
 export type { ChatTemplateOptions, Model, ModelInfo, ModelMetrics } from './model.js'
 export type { BatchOptions } from './generation/batch.js'
@@ -80,8 +92,10 @@ export type { DecodeOptions, EncodeOptions, Tokenizer } from './tokenizer/tokeni
 export {
   BackendError,
   CheckpointError,
+  ChecksumError,
   ContextLengthError,
   DisposedError,
+  DownloadError,
   FetchError,
   ImageError,
   InvalidArgumentError,

@@ -1,18 +1,12 @@
 /** Loads a checkpoint: its files, its tokenizer, and its weights on a native thread. */
-import { existsSync } from 'node:fs'
-import { join, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { openCheckpoint, toNativeConfig, type Checkpoint } from './checkpoint/checkpoint.js'
-import {
-  BackendError,
-  fromNativeError,
-  InvalidArgumentError,
-  ModelNotFoundError,
-} from './errors.js'
+import { BackendError, fromNativeError, InvalidArgumentError } from './errors.js'
 import { Abort } from './generation/abort.js'
 import { MAX_DRAFT_TOKENS } from './generation/options.js'
 import { parseOptions } from './generation/parse-options.js'
+import { findModelFolder } from './hub/find-model.js'
+import { hubOptionsShape } from './hub/settings.js'
 import { planMemory, type MemoryPlan } from './memory-plan.js'
 import { createModel, type Model } from './model.js'
 import {
@@ -21,7 +15,6 @@ import {
   type NativeLoadProgress,
   type NativeModel,
 } from './native.js'
-import { packageRoot } from './package-root.js'
 import { isHostPattern } from './processor/hosts.js'
 import { toMediaOptions, type MediaOptions } from './processor/media-options.js'
 import { quantizationOf } from './quantization.js'
@@ -29,9 +22,12 @@ import { Tokenizer } from './tokenizer/tokenizer.js'
 
 /** How far a load has come. */
 export interface LoadProgress {
-  /** `files`: configuration and tokenizer; `weights`: the safetensors files; `ready`: the end. */
-  phase: 'files' | 'weights' | 'ready'
-  /** Of the weights. */
+  /**
+   * `download`: a model of the hub that is not in the cache comes to the disk; `files`: configuration and
+   * tokenizer; `weights`: the safetensors files; `ready`: the end.
+   */
+  phase: 'download' | 'files' | 'weights' | 'ready'
+  /** Of the download; then of the weights. */
   loadedBytes: number
   totalBytes: number
 }
@@ -48,6 +44,7 @@ const pixelArea = z
   .max(2 ** 31 - 1)
 
 const optionsSchema = z.strictObject({
+  ...hubOptionsShape,
   /**
    * What computes. `auto` takes the best there is, which in this version is the CPU; `cuda` is
    * refused with the reason. Default: `auto`.
@@ -196,18 +193,12 @@ export type LoadModelOptions = Omit<CheckedOptions, 'device'> & {
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}` | undefined
 }
 
-const unsupported = Object.fromEntries(
-  ['cacheDir', 'revision', 'token', 'offline'].map((name) => [
-    name,
-    'This version does not support it; leave it out.',
-  ]),
-)
-
 /**
  * Loads a Qwen2-VL checkpoint.
  *
- * @param source the folder with its files as published on the Hugging Face hub, or `'tiny'` for the
- *   small checkpoint that comes with the package.
+ * @param source the folder with its files as published on the Hugging Face hub; the id of a model there, such as
+ *   `Qwen/Qwen2-VL-2B-Instruct`, which is taken from the cache or downloaded into it; or `'tiny'` for the small
+ *   checkpoint that comes with the package.
  */
 export async function loadModel(
   source: string | URL,
@@ -218,47 +209,14 @@ export async function loadModel(
     const checked = parseOptions(optionsSchema, options, {
       what: 'loadModel() options',
       example: "{ device: 'cpu' }",
-      unsupported,
     })
     if (checked.signal) abort.follow(checked.signal)
     abort.throwIfAborted()
     refuseMissingDevice(checked.device)
-    return await load(resolveModelFolder(source), checked, abort)
+    return await load(source, checked, abort)
   } finally {
     abort.close()
   }
-}
-
-/**
- * The folder that `source` means.
- *
- * @throws ModelNotFoundError for what looks like a hub id: this version does not download.
- */
-export function resolveModelFolder(source: string | URL): string {
-  if (source instanceof URL || (typeof source === 'string' && source.startsWith('file:'))) {
-    const url = new URL(source)
-    if (url.protocol === 'file:') return fileURLToPath(url)
-    throw new ModelNotFoundError(
-      `Models are not downloaded yet (${url.href}). Download the folder and give its path.`,
-      { details: { source: url.href } },
-    )
-  }
-  if (typeof source !== 'string' || source === '') {
-    throw new InvalidArgumentError(
-      `loadModel(): the source must be the path of a checkpoint folder, or 'tiny' for the bundled one.`,
-      { path: 'source' },
-    )
-  }
-  if (source === 'tiny') return join(packageRoot, 'models', 'qwen2-vl-tiny')
-  const folder = resolve(source)
-  if (/^[\w.-]+\/[\w.-]+$/.test(source) && !source.startsWith('.') && !existsSync(folder)) {
-    throw new ModelNotFoundError(
-      `There is no folder ${folder}. If '${source}' is an id of the Hugging Face hub: models are not ` +
-        `downloaded yet, so download it (hf download ${source} --local-dir <folder>) and give its path.`,
-      { details: { source, folder } },
-    )
-  }
-  return folder
 }
 
 function refuseMissingDevice(device: string | undefined): void {
@@ -273,7 +231,7 @@ function refuseMissingDevice(device: string | undefined): void {
 
 const noCuda = 'this version has no CUDA backend'
 
-async function load(folder: string, options: CheckedOptions, abort: Abort): Promise<Model> {
+async function load(source: string | URL, options: CheckedOptions, abort: Abort): Promise<Model> {
   const report = (progress: LoadProgress) => {
     if (abort.aborted) return
     try {
@@ -282,6 +240,7 @@ async function load(folder: string, options: CheckedOptions, abort: Abort): Prom
       abort.abort(error) // a callback that fails ends the load
     }
   }
+  const folder = await findFolder(source, options, abort, report)
   report({ phase: 'files', loadedBytes: 0, totalBytes: 0 })
   const checkpoint = await abort.race(openCheckpoint(folder))
   refuseConversionOfMapped(options, checkpoint)
@@ -335,6 +294,26 @@ function refuseConversionOfMapped(options: CheckedOptions, { config }: Checkpoin
       `they cannot become ${dtype}. Leave dtype out, or use weights: 'packed'.`,
     { path: 'weights' },
   )
+}
+
+/** The checkpoint's folder; a model of the hub is downloaded where it has to be. */
+async function findFolder(
+  source: string | URL,
+  options: CheckedOptions,
+  abort: Abort,
+  report: (progress: LoadProgress) => void,
+): Promise<string> {
+  const controller = new AbortController()
+  const forget = abort.onAbort(() => controller.abort(abort.reason))
+  try {
+    return await findModelFolder(source, options, {
+      signal: controller.signal,
+      onProgress: ({ loadedBytes, totalBytes }) =>
+        report({ phase: 'download', loadedBytes, totalBytes }),
+    })
+  } finally {
+    forget()
+  }
 }
 
 /** The rules for images and videos; the limits must make sense together with the checkpoint's. */

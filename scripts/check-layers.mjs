@@ -40,6 +40,9 @@ const libLayers = {
   ],
 }
 
+// Models are brought onto the disk without loading one: of the rest, only checkpoints are known.
+libLayers.hub = [...leaf, 'package-root', 'checkpoint', 'generation']
+
 const problems = []
 
 for (const file of files(join(root, 'native'), /\.(h|cpp)$/).concat(

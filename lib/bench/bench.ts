@@ -1,7 +1,7 @@
 /** The benchmark: a model, and kernels where the caller can run them, beside the machine's limits. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { resolveModelFolder } from '../load-model.js'
+import { findModelFolder } from '../hub/find-model.js'
 import { nativeBinding } from '../native.js'
 import { packageRoot } from '../package-root.js'
 import { LimitSampler } from './limits.js'
@@ -39,7 +39,7 @@ export async function runBench(options: BenchOptions, benchKernels?: KernelBench
   }
   // Not before the model: its peak of memory would be that of the bandwidth's measurement.
   const model = await measureModel(
-    resolveModelFolder(options.model),
+    await findModelFolder(options.model),
     options.load,
     { ...(options.quick ? quickPlan : fullPlan), filter: options.filter },
     new Stopwatch(limits, effort),

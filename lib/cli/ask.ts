@@ -34,7 +34,11 @@ export function askCommand(): Command {
   return new Command('ask')
     .description('Ask a question about images or a video and stream the answer')
     .argument('[image...]', 'picture files, then the question as the last argument')
-    .option('-m, --model <folder>', 'checkpoint folder, or "tiny" for the bundled one', 'tiny')
+    .option(
+      '-m, --model <source>',
+      'checkpoint folder, owner/name of a model of the hub, or "tiny" for the bundled one',
+      'tiny',
+    )
     .option(
       '--video <files...>',
       'a video file, or the pictures that are the frames of one, in order',

@@ -3,7 +3,7 @@ import { Command } from 'commander'
 import pc from 'picocolors'
 import { openCheckpoint, type Checkpoint } from '../checkpoint/checkpoint.js'
 import { fromNativeError } from '../errors.js'
-import { resolveModelFolder } from '../load-model.js'
+import { findModelFolder } from '../hub/find-model.js'
 import { nativeBinding, type NativeTensorInfo } from '../native.js'
 
 /** What `inspect --json` prints. Bytes, except where the name says otherwise. */
@@ -24,13 +24,13 @@ interface Report {
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description('Show architecture, sizes, data types and memory needs of a checkpoint folder')
-    .argument('<folder>', 'checkpoint folder, or "tiny" for the bundled one')
+    .argument('<folder>', 'checkpoint folder, a downloaded model (owner/name), or "tiny"')
     .option('--json', 'print the report as JSON')
     .action(inspect)
 }
 
 async function inspect(source: string, options: { json?: true }): Promise<void> {
-  const checkpoint = await openCheckpoint(resolveModelFolder(source))
+  const checkpoint = await openCheckpoint(await findModelFolder(source, { offline: true }))
   const tensors = await nativeBinding()
     .readTensorTable(checkpoint.weightFiles)
     .catch((error: unknown) => {

@@ -7,6 +7,7 @@ import { Qwen2VLError } from '../errors.js'
 import { packageRoot } from '../package-root.js'
 import { askCommand } from './ask.js'
 import { benchCommand } from './bench.js'
+import { downloadCommand } from './download.js'
 import { inspectCommand } from './inspect.js'
 
 const packageJson = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
@@ -25,6 +26,7 @@ const program = new Command('qwen2-vl')
   .version(packageJson.version)
   .showHelpAfterError()
   .addCommand(askCommand())
+  .addCommand(downloadCommand())
   .addCommand(inspectCommand())
   .addCommand(benchCommand())
 

@@ -146,9 +146,10 @@ describe('loadModel', () => {
     }
   })
 
-  it('explains a missing folder, and that it does not download', async () => {
+  it('explains a missing folder, and a model that is not in the cache', async () => {
     await expect(loadModel('/no/such/folder')).rejects.toThrow(ModelNotFoundError)
-    await expect(loadModel('Qwen/Qwen2-VL-2B-Instruct')).rejects.toThrow(/hf download/)
+    const unknown = loadModel('owner/not-downloaded', { offline: true })
+    await expect(unknown).rejects.toThrow(/qwen2-vl download owner/)
     await expect(loadModel('https://example.com/model')).rejects.toThrow(ModelNotFoundError)
     await expect(loadModel(packageRoot)).rejects.toThrow(CheckpointError)
     await expect(loadModel(5 as never)).rejects.toThrow(InvalidArgumentError)

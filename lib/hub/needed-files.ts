@@ -1,0 +1,51 @@
+/** Which files of a repository a model needs: all of them lie in its root. */
+import { isJsonObject } from '../checkpoint/files.js'
+
+const small = new Set([
+  'config.json',
+  'generation_config.json',
+  'preprocessor_config.json',
+  'video_preprocessor_config.json',
+  'processor_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'vocab.json',
+  'merges.txt',
+  'added_tokens.json',
+  'special_tokens_map.json',
+  'chat_template.json',
+  'chat_template.jinja',
+])
+
+const WEIGHTS = 'model.safetensors'
+
+/** Names the shards of the weights. */
+export const INDEX_FILE = 'model.safetensors.index.json'
+
+/** Everything but the weights. */
+export function neededSmallFiles<File extends { name: string }>(files: readonly File[]): File[] {
+  const whole = files.some(({ name }) => name === WEIGHTS)
+  return files.filter(({ name }) => small.has(name) || (!whole && name === INDEX_FILE))
+}
+
+/**
+ * The weights: one file, else the shards that the index names.
+ *
+ * @param index the parsed index; before it is there, what looks like a shard.
+ * @returns the files, and the names of those that the repository lacks.
+ */
+export function neededWeights<File extends { name: string }>(
+  files: readonly File[],
+  index?: unknown,
+): { files: File[]; missing: string[] } {
+  const whole = files.find(({ name }) => name === WEIGHTS)
+  if (whole) return { files: [whole], missing: [] }
+  if (index === undefined) {
+    return { files: files.filter(({ name }) => /^model-.*\.safetensors$/.test(name)), missing: [] }
+  }
+  const map: unknown = (index as { weight_map?: unknown } | null)?.weight_map
+  const names = new Set<unknown>(isJsonObject(map) ? Object.values(map) : [])
+  const shards = files.filter(({ name }) => name.endsWith('.safetensors') && names.has(name))
+  const there = new Set<unknown>(shards.map(({ name }) => name))
+  return { files: shards, missing: [...names].filter((name) => !there.has(name)).map(String) }
+}
