@@ -187,7 +187,7 @@ export class FakeHub {
       response.setHeader('link', `<${next}>; rel="next"`)
     }
     json(response, [
-      ...(at === 0 ? [{ type: 'directory', path: 'images' }] : []),
+      ...(at === 0 ? [{ type: 'directory', path: 'images', oid: 'f'.repeat(40), size: 0 }] : []),
       ...all.slice(at, at + 6),
     ])
   }
