@@ -7,8 +7,11 @@ import { packageRoot } from '../../lib/package-root.js'
 import { hasFfmpeg } from '../lib/processor/clips.js'
 
 // As a stranger's file would, each block runs with the built package, and prints what it says it does:
-// the comments beside its console.log calls, in order. Chats have a test of their own.
-const guides = (await readdir(join(packageRoot, 'docs'))).filter((name) => name !== 'chat.md')
+// the comments beside its console.log calls, in order. Chats and models of the hub have
+// tests of their own.
+const guides = (await readdir(join(packageRoot, 'docs'))).filter(
+  (name) => name !== 'chat.md' && name !== 'models.md',
+)
 const blocks: [name: string, code: string][] = []
 for (const guide of guides) {
   const text = await readFile(join(packageRoot, 'docs', guide), 'utf8')

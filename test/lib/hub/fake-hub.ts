@@ -60,7 +60,7 @@ export async function tinyFiles(): Promise<Map<string, HubFile>> {
 }
 
 export class FakeHub {
-  readonly id = 'owner/tiny'
+  id = 'owner/tiny'
   readonly seen: SeenRequest[] = []
   files: Map<string, HubFile>
   revisions = new Map<string, string>([['main', 'a'.repeat(40)]])
@@ -93,7 +93,8 @@ export class FakeHub {
   }
 
   get cdn(): string {
-    return address(this.#cdn)
+    // Another name for the same machine: redirects lead to another host, not only to another port.
+    return address(this.#cdn).replace('127.0.0.1', 'localhost')
   }
 
   /** How many bodies of the large files were asked for. */
@@ -248,10 +249,11 @@ export class FakeHub {
     }
     response.setHeader('content-length', body.length)
     if (request.method === 'HEAD') return void response.end()
-    if (!this.pace) return void response.end(body)
-    for (let at = 0; at < body.length && !response.destroyed; at += this.pace.bytes) {
-      response.write(body.subarray(at, at + this.pace.bytes))
-      await new Promise((resolve) => setTimeout(resolve, this.pace?.ms ?? 0))
+    const { pace } = this
+    if (!pace) return void response.end(body)
+    for (let at = 0; at < body.length && !response.destroyed; at += pace.bytes) {
+      response.write(body.subarray(at, at + pace.bytes))
+      await new Promise((resolve) => setTimeout(resolve, pace.ms))
     }
     response.end()
   }
