@@ -43,7 +43,7 @@ export function neededWeights<File extends { name: string }>(
   if (index === undefined) {
     return { files: files.filter(({ name }) => /^model-.*\.safetensors$/.test(name)), missing: [] }
   }
-  const map: unknown = (index)?.weight_map
+  const map = isJsonObject(index) ? index['weight_map'] : undefined
   const names = new Set<unknown>(isJsonObject(map) ? Object.values(map) : [])
   const shards = files.filter(({ name }) => name.endsWith('.safetensors') && names.has(name))
   const there = new Set<unknown>(shards.map(({ name }) => name))
