@@ -269,7 +269,7 @@ export interface NativeBinding {
   /** 'read', the memory bandwidth, then 'fp32 …' and 'int8 …' for each instruction set. */
   limitNames(): string[]
   /**
-   * What the processor can do at most, in bytes or operations a second: the median of passes that take about
+   * What the processor can do at most, in bytes or operations a second: a good one of passes that take about
    * `seconds`, on a native thread. 0 threads = the physical cores.
    */
   measureLimit(name: string, threads: number, seconds: number): Promise<number>

@@ -45,14 +45,15 @@ export async function runBench(options: BenchOptions, benchKernels?: KernelBench
     new Stopwatch(limits, effort),
   )
   const machine = machineOf(model)
+  const all = limits.limits()
   const measurements = [...(kernels ?? []), ...model.measurements]
   return {
     package: await packageVersion(),
     node: process.version,
     ...machine,
     model: modelOf(model),
-    limits: limits.limits(),
-    rows: measurements.map((measured) => toRow(measured, machine.instructionSet)),
+    limits: all,
+    rows: measurements.map((measured) => toRow(measured, all, machine.instructionSet)),
   }
 }
 

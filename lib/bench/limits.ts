@@ -24,8 +24,8 @@ export class LimitSampler {
   /** Measures every limit once and adds the rates to `sink` as well. */
   async sample(sink: Rates[] = []): Promise<void> {
     for (const name of nativeBinding().limitNames()) {
-      // The bandwidth needs passes over much memory, an arithmetic rate does not.
-      const seconds = name === 'read' ? this.#seconds : this.#seconds / 6
+      // The bandwidth needs passes over much memory, an arithmetic rate less.
+      const seconds = name === 'read' ? this.#seconds : this.#seconds / 2
       const rate = await nativeBinding()
         .measureLimit(name, this.#threads, seconds)
         .catch((error: unknown) => {

@@ -35,7 +35,7 @@ export interface Timed {
 export type Measurement = { section: 'kernels' | 'model'; name: string } & (
   | {
       timed: Timed
-      unit: 's' | 'ms' | 'tokens/s' | 'GB/s' | 'GFLOP/s'
+      unit: 's' | 'ms' | 'tokens/s' | 'GB/s' | 'GFLOP/s' | 'Gop/s'
       /** What of the unit a run does, where it is a rate: tokens, bytes or operations. */
       amount?: number
       work?: Work
@@ -52,7 +52,7 @@ export interface Row {
   runs: number
   /** Name of the limit that bounds the row. */
   limit?: string
-  /** The limit's best while the row was measured. */
+  /** What the limit was taken to be, in bytes or operations a second. */
   limitRate?: number
   /** The shortest time that the limit allows, of the best run's time. */
   fraction?: number
@@ -80,8 +80,16 @@ export function toLimit(name: string, rates: readonly number[]): Limit {
   return { name, best: Math.max(...rates), median: median(rates), runs: rates.length }
 }
 
-/** A row: the best and the median figure, and how much the best is of what the limits allow. */
-export function toRow(measurement: Measurement, instructionSet: string): Row {
+/**
+ * A row: the best and the median figure, and how much the best is of what the limits allow. The bandwidth is
+ * the best of the row's own time, as a machine's neighbours change it; the arithmetic stays as it is, and is
+ * the median of the whole run.
+ */
+export function toRow(
+  measurement: Measurement,
+  runLimits: readonly Limit[],
+  instructionSet: string,
+): Row {
   const { section, name, unit } = measurement
   if ('value' in measurement) {
     const { value, fraction, limit } = measurement
@@ -92,7 +100,10 @@ export function toRow(measurement: Measurement, instructionSet: string): Row {
   const { seconds } = timed
   const figure = (time: number) =>
     scaled(unit, unit === 's' || unit === 'ms' ? time : amount / time)
-  const limits = timed.limits.map(({ name, rates }) => toLimit(name, rates))
+  const limits = [
+    ...timed.limits.map(({ name, rates }) => toLimit(name, rates)).filter(isBandwidth),
+    ...runLimits.filter((limit) => !isBandwidth(limit)).map((l) => ({ ...l, best: l.median })),
+  ]
   const bound = work && boundOf(work, limits, instructionSet)
   const best = Math.min(...seconds)
   return {
@@ -103,6 +114,10 @@ export function toRow(measurement: Measurement, instructionSet: string): Row {
     }),
     ...(work && { work }),
   }
+}
+
+function isBandwidth({ name }: Limit): boolean {
+  return name === 'read'
 }
 
 interface Bound {
@@ -116,7 +131,7 @@ function boundOf(
   limits: readonly Limit[],
   instructionSet: string,
 ): Bound | undefined {
-  const read = limits.find(({ name }) => name === 'read')
+  const read = limits.find(isBandwidth)
   const memory = read && { limit: read, seconds: bytes / read.best }
   const floats = computeBound('fp32', fp32, limits, instructionSet)
   const integers = computeBound('int8', int8, limits, instructionSet)
@@ -165,7 +180,7 @@ export function arithmeticLimit(
 
 function scaled(unit: string, value: number): number {
   if (unit === 'ms') return value * 1e3
-  return unit === 'GB/s' || unit === 'GFLOP/s' ? value / 1e9 : value
+  return unit.startsWith('G') ? value / 1e9 : value
 }
 
 export function median(values: readonly number[]): number {

@@ -20,7 +20,7 @@ class MachineLimits {
   /// what this processor has, the narrowest first.
   static std::vector<std::string> names();
 
-  /// Bytes, or operations, per second: the median of passes that take about `seconds` together.
+  /// Bytes, or operations, per second: a good one of passes that take about `seconds` together.
   /// Throws Error(ERR_INVALID_ARGUMENT) for a name that is none of names().
   double measure(std::string_view name, double seconds);
 
