@@ -15,7 +15,8 @@ std::vector<int32_t> block_table(int64_t tokens) {
 
 // The layers are used in turn, so that the cache comes from memory as it does in a model.
 void run_decode(Suite& suite, int64_t context, DType dtype) {
-  const std::string name = text("attention decode ", dtype_name(dtype), " context ", context);
+  const std::string name =
+      text("attention decode ", dtype == DType::kF32 ? "fp32" : "bf16", " context ", context);
   if (!suite.wants(name)) return;
   const auto tokens = static_cast<double>(context);
   const double bytes = tokens * 2 * kGroups * kDim * static_cast<double>(dtype_size(dtype));
