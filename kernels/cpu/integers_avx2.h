@@ -21,6 +21,8 @@ constexpr int kMaxInt8Rows = 4;
 constexpr int int8_tile_vectors(int rows) { return rows <= 2 ? 4 : 2; }
 /// Up to this many rows, products with fp32 activations keep the sums of a panel in registers.
 constexpr int kMaxQuantizedRows = 2;
+/// A row alone takes so many panels at once; see quantized_chains.
+constexpr int kPanelsOfOneRow = 1;
 
 // ---- integers ----
 
@@ -84,6 +86,7 @@ inline IntVector byte_of(IntVector v) {
 template <int kBits>
 class ChunkCodes {
  public:
+  ChunkCodes() = default;
   /// The codes of kLanes outputs, and how far on the second half of 8-bit codes is.
   ChunkCodes(const char* codes, int64_t half_bytes) {
     if constexpr (kBits == 4) {

@@ -17,6 +17,7 @@ using IntVector = __m512i;  // of 32-bit lanes
 constexpr int kMaxInt8Rows = 8;
 constexpr int int8_tile_vectors(int) { return 2; }
 constexpr int kMaxQuantizedRows = 8;
+constexpr int kPanelsOfOneRow = 2;
 
 // ---- integers ----
 
@@ -56,6 +57,7 @@ class ChunkCodes;
 template <>
 class ChunkCodes<4> {
  public:
+  ChunkCodes() = default;
   ChunkCodes(const char* codes, int64_t) : codes_(load_int(codes)) {}
   template <int kInput>
   Vector as_float() const {
@@ -71,6 +73,7 @@ class ChunkCodes<4> {
 template <>
 class ChunkCodes<8> {
  public:
+  ChunkCodes() = default;
   ChunkCodes(const char* codes, int64_t half_bytes)
       : low_(load_int(codes)), high_(load_int(codes + half_bytes)) {}
   template <int kInput>

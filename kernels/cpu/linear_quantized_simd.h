@@ -58,45 +58,70 @@ void dequantize_block(float* to, const LinearArgs& args, int64_t panel, int64_t 
 
 // ---- few rows ----
 
-// The chains of kRows rows over inputs [first, end) of a panel: sums [kRows][32].
-template <int kBits, int kRows>
-void quantized_chains(float* sums, const LinearArgs& args, const float* x, int64_t panel,
-                      int64_t first, int64_t end) {
+// The chains of kRows rows over inputs [first, end) of kPanels panels from `panel` on: sums
+// [kPanels][kRows][32], panels sums_stride apart. Several panels at once for a row alone: a panel
+// is few vectors, and so has too few chains to hide the latency of a multiply-add.
+template <int kBits, int kRows, int kPanels>
+void quantized_chains(float* sums, int64_t sums_stride, const LinearArgs& args, const float* x,
+                      int64_t panel, int64_t first, int64_t end) {
   constexpr int64_t kChunkBytes = kHalfChunkBytes * kBits / 4;
+  constexpr int kVectors = kPanels * kPanelVectors;
+  const int64_t panel_bytes = args.quantized->panel_bytes();
   const int64_t full_end = end - (end - first) % kChunk;
-  Vector acc[kRows][kPanelVectors];
+  Vector acc[kRows][kVectors];
   zero_tile(acc);
   for (int64_t k = first; k < full_end;) {
     const Stretch stretch = stretch_at(args, panel, k, full_end);
-    const GroupScales<kPanelVectors> numbers(stretch.group, *args.quantized);
-    const char* codes = stretch.codes;
-    for (const int64_t stretch_end = k + stretch.count; k < stretch_end; k += kChunk) {
-      for (int64_t line = 0; line < kChunkBytes; line += kLineBytes) {
-        prefetch_to_l1(codes + line + kCodesAhead);
-      }
+    Vector scale[kVectors];
+    Vector offset[kVectors];
+    unroll<kPanels>([&](auto part) QVL_ALWAYS_INLINE {
+      constexpr int p = decltype(part)::value;
+      const GroupScales<kPanelVectors> numbers(stretch.group + p * panel_bytes, *args.quantized);
       unroll<kPanelVectors>([&](auto column) QVL_ALWAYS_INLINE {
         constexpr int c = decltype(column)::value;
-        const ChunkCodes<kBits> chunk(codes + c * kCodeVectorBytes, kHalfChunkBytes);
-        unroll<static_cast<int>(kChunk)>([&](auto input) QVL_ALWAYS_INLINE {
-          constexpr int i = decltype(input)::value;
-          const Vector weights =
-              fmadd(chunk.template as_float<i>(), numbers.scale[c], numbers.offset[c]);
-          unroll<kRows>([&](auto row) QVL_ALWAYS_INLINE {
-            constexpr int r = decltype(row)::value;
-            acc[r][c] = fmadd(load_broadcast(x + r * args.x_stride + k + i), weights, acc[r][c]);
-          });
+        scale[p * kPanelVectors + c] = numbers.scale[c];
+        offset[p * kPanelVectors + c] = numbers.offset[c];
+      });
+    });
+    const char* codes = stretch.codes;
+    for (const int64_t stretch_end = k + stretch.count; k < stretch_end; k += kChunk) {
+      ChunkCodes<kBits> chunks[kVectors];
+      unroll<kVectors>([&](auto column) QVL_ALWAYS_INLINE {
+        constexpr int c = decltype(column)::value;
+        const char* from =
+            codes + c / kPanelVectors * panel_bytes + c % kPanelVectors * kCodeVectorBytes;
+        prefetch_to_l1(from + kCodesAhead);
+        if constexpr (kBits == 8) prefetch_to_l1(from + kHalfChunkBytes + kCodesAhead);
+        chunks[c] = ChunkCodes<kBits>(from, kHalfChunkBytes);
+      });
+      unroll<static_cast<int>(kChunk)>([&](auto input) QVL_ALWAYS_INLINE {
+        constexpr int i = decltype(input)::value;
+        Vector weights[kVectors];
+        unroll<kVectors>([&](auto column) QVL_ALWAYS_INLINE {
+          constexpr int c = decltype(column)::value;
+          weights[c] = fmadd(chunks[c].template as_float<i>(), scale[c], offset[c]);
+        });
+        multiply_step<kRows, kVectors>(acc, weights, [&](int r) QVL_ALWAYS_INLINE {
+          return load_broadcast(x + r * args.x_stride + k + i);
         });
       });
       codes += kChunkBytes;
     }
   }
-  store_tile(acc, sums, kPanelWidth);
+  unroll<kRows * kVectors>([&](auto index) QVL_ALWAYS_INLINE {
+    constexpr int r = decltype(index)::value / kVectors;
+    constexpr int c = decltype(index)::value % kVectors;
+    store(sums + c / kPanelVectors * sums_stride + r * kPanelWidth + c % kPanelVectors * kLanes,
+          acc[r][c]);
+  });
   if (full_end == end) return;
-  float rest[kChunk * kPanelWidth];
-  dequantize_block<kBits>(rest, args, panel, full_end, end - full_end);
-  panel_chains<Format::kF32, kRows, kPanelVectors>(sums, x + full_end, args.x_stride,
-                                                   reinterpret_cast<const char*>(rest),
-                                                   end - full_end, false, false);
+  for (int64_t p = 0; p < kPanels; ++p) {
+    float rest[kChunk * kPanelWidth];
+    dequantize_block<kBits>(rest, args, panel + p, full_end, end - full_end);
+    panel_chains<Format::kF32, kRows, kPanelVectors>(
+        sums + p * sums_stride, x + full_end, args.x_stride, reinterpret_cast<const char*>(rest),
+        end - full_end, false, false);
+  }
 }
 
 // ---- more rows ----
@@ -124,33 +149,64 @@ void dequantized_chains(float* sums, const LinearArgs& args, const float* x, int
   }
 }
 
+// The chains of a segment, rows in tiles of 8, 4, 2 and 1: fewer heights compile faster.
+template <int kBits, int kPanels, int kRows = kMaxQuantizedRows>
+void few_rows_chains(float* sums, int64_t sums_stride, const LinearArgs& args, const float* x,
+                     int64_t rows, int64_t panel, int64_t first, int64_t end) {
+  for (; rows >= kRows; rows -= kRows) {
+    quantized_chains<kBits, kRows, kPanels>(sums, sums_stride, args, x, panel, first, end);
+    sums += kRows * kPanelWidth;
+    x += kRows * args.x_stride;
+  }
+  if constexpr (kRows > 1) {
+    few_rows_chains<kBits, kPanels, kRows / 2>(sums, sums_stride, args, x, rows, panel, first, end);
+  }
+}
+
+// Up to kMaxUnpackedRows rows of x times kPanels panels from `panel` on.
+template <int kBits, int kPanels>
+void rows_times_panels(const LinearArgs& args, int64_t first_row, int64_t rows, int64_t panel) {
+  constexpr int64_t kSumsStride = kMaxUnpackedRows * kPanelWidth;  // of a panel
+  const float* x = args.x + first_row * args.x_stride;
+  const int64_t length = args.in_features / args.segments;
+  float stack[kMaxDepth][kPanels * kSumsStride];
+  int depth = 0;
+  for (int segment = 0; segment < args.segments; ++segment) {
+    float* const sums = stack[depth++];
+    const int64_t first = segment * length;
+    if constexpr (kPanels > 1) {  // one row
+      quantized_chains<kBits, 1, kPanels>(sums, kSumsStride, args, x, panel, first, first + length);
+    } else if (rows <= kMaxQuantizedRows) {
+      few_rows_chains<kBits, 1>(sums, kSumsStride, args, x, rows, panel, first, first + length);
+    } else {
+      dequantized_chains<kBits>(sums, args, x, rows, panel, first, first + length);
+    }
+    for (int64_t p = 0, before = depth; p < kPanels; ++p) {
+      depth = merge_subtrees(stack[0] + p * kSumsStride, kPanels * kSumsStride, rows * kPanelWidth,
+                             static_cast<int>(before), segment);
+    }
+  }
+  for (int64_t p = 0; p < kPanels; ++p) {
+    for (int64_t r = 0; r < rows; ++r) {
+      finish(args, first_row + r, (panel + p) * kPanelWidth,
+             stack[0] + p * kSumsStride + r * kPanelWidth);
+    }
+  }
+}
+
 template <int kBits>
 void linear_quantized_in(const LinearArgs& args, int64_t first_panel, int64_t last_panel) {
-  const int64_t length = args.in_features / args.segments;
+  int64_t panel = first_panel;
+  if (args.rows == 1) {
+    for (; panel + kPanelsOfOneRow <= last_panel; panel += kPanelsOfOneRow) {
+      rows_times_panels<kBits, kPanelsOfOneRow>(args, 0, 1, panel);
+    }
+  }
   for (int64_t first_row = 0; first_row < args.rows; first_row += kMaxUnpackedRows) {
     const int64_t left = args.rows - first_row;
     const int64_t rows = left < kMaxUnpackedRows ? left : kMaxUnpackedRows;
-    const float* x = args.x + first_row * args.x_stride;
-    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      float stack[kMaxDepth][kMaxUnpackedRows * kPanelWidth];
-      int depth = 0;
-      for (int segment = 0; segment < args.segments; ++segment) {
-        float* const sums = stack[depth++];
-        const int64_t first = segment * length;
-        if (rows <= kMaxQuantizedRows) {
-          with_constant<kMaxQuantizedRows>(rows, [&](auto constant) {
-            constexpr int kRows = decltype(constant)::value;
-            quantized_chains<kBits, kRows>(sums, args, x, panel, first, first + length);
-          });
-        } else {
-          dequantized_chains<kBits>(sums, args, x, rows, panel, first, first + length);
-        }
-        depth = merge_subtrees(stack[0], kMaxUnpackedRows * kPanelWidth, rows * kPanelWidth, depth,
-                               segment);
-      }
-      for (int64_t r = 0; r < rows; ++r) {
-        finish(args, first_row + r, panel * kPanelWidth, stack[0] + r * kPanelWidth);
-      }
+    for (int64_t p = panel; p < last_panel; ++p) {
+      rows_times_panels<kBits, 1>(args, first_row, rows, p);
     }
   }
 }
