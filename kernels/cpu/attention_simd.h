@@ -220,11 +220,10 @@ void value_columns(const AttentionTile& tile, const Part& part, int64_t d, int64
   store_tile(acc, partials, partial_floats(tile.head_dim));
 }
 
-// The keys [first, last) of one block, which rows [row, row + kRows) of the tile see and those
-// before do not: those must not meet the values, which may be anything.
+// Rows [row, row + kRows) and keys [first, last) of one block.
 template <Format kFormat, int kRows>
-void value_tail(const AttentionTile& tile, const Part& part, int64_t row, int64_t first,
-                int64_t last) {
+void value_tail_rows(const AttentionTile& tile, const Part& part, int64_t row, int64_t first,
+                     int64_t last) {
   constexpr int64_t kSize = format_size(kFormat);
   const int64_t stride = padded_head_dim(tile.head_dim);
   const int64_t row_floats = partial_floats(tile.head_dim);
@@ -238,6 +237,17 @@ void value_tail(const AttentionTile& tile, const Part& part, int64_t row, int64_
                                            0);
     store_tile(acc, partials, row_floats);
   }
+}
+
+// The keys [first, last) of one block, which rows [row, last_row) of the tile see and those before
+// do not: those must not meet the values, which may be anything. Not inlined: every height of a
+// tile would get its own copy of every number of rows, which takes a compiler minutes.
+template <Format kFormat>
+QVL_NO_INLINE void value_tail(const AttentionTile& tile, const Part& part, int64_t row,
+                              int64_t last_row, int64_t first, int64_t last) {
+  with_constant<kMaxTileRows>(last_row - row, [&](auto rows) {
+    value_tail_rows<kFormat, decltype(rows)::value>(tile, part, row, first, last);
+  });
 }
 
 // ---- a tile and a part ----
@@ -268,9 +278,7 @@ void tile_times_part(const AttentionTile& tile, const Part& part) {
     for (first = tile.counts[r - 1]; first < tile.counts[r];) {
       const int64_t border = (first / kBlockTokens + 1) * kBlockTokens;
       const int64_t last = tile.counts[r] < border ? tile.counts[r] : border;
-      with_constant<kMaxTileRows>(kRows - r, [&](auto rows) {
-        value_tail<kFormat, decltype(rows)::value>(tile, part, r, first, last);
-      });
+      value_tail<kFormat>(tile, part, r, kRows, first, last);
       first = last;
     }
   }

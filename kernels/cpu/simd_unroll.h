@@ -8,8 +8,10 @@
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define QVL_ALWAYS_INLINE [[msvc::forceinline]]
+#define QVL_NO_INLINE __declspec(noinline)
 #else
 #define QVL_ALWAYS_INLINE __attribute__((always_inline))
+#define QVL_NO_INLINE __attribute__((noinline))
 #endif
 
 namespace qvl::kernels::QVL_ISA {
