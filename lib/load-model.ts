@@ -284,11 +284,20 @@ async function load(source: string | URL, options: CheckedOptions, abort: Abort)
   }
 }
 
-/** What is mapped stays as it is stored. The core looks at every tensor; this is about the option alone. */
+/** What is mapped stays as it is stored. The core looks at every tensor; this is about the options alone. */
 function refuseConversionOfMapped(options: CheckedOptions, { config }: Checkpoint): void {
   const { weights, dtype = 'auto' } = options
+  if (weights !== 'mapped') return
+  const { quantization, visionQuantization } = quantizationOf(options)
+  if (quantization !== 'none' || visionQuantization !== 'none') {
+    throw new InvalidArgumentError(
+      `loadModel() options: weights: 'mapped' leaves the weights in their files as they are, so they cannot be ` +
+        `quantised. Leave quantization and visionQuantization out, or use weights: 'packed'.`,
+      { path: 'weights' },
+    )
+  }
   const stored = config.dtype
-  if (weights !== 'mapped' || dtype === 'auto' || stored === undefined || dtype === stored) return
+  if (dtype === 'auto' || stored === undefined || dtype === stored) return
   throw new InvalidArgumentError(
     `loadModel() options: weights: 'mapped' leaves the weights in their files, where they are ${stored}, so ` +
       `they cannot become ${dtype}. Leave dtype out, or use weights: 'packed'.`,

@@ -39,6 +39,13 @@ std::string newer_name(std::string_view published) {
   return std::string(published);
 }
 
+[[noreturn]] void refuse_to_quantize_mapped(const TensorEntry& tensor) {
+  throw Error("ERR_INVALID_ARGUMENT",
+              "weights: 'mapped' keeps the numbers of the file, so " + tensor.name +
+                  " cannot be quantised: leave quantization out, or use weights: 'packed'",
+              {{"path", std::string("weights")}, {"tensor", tensor.name}});
+}
+
 }  // namespace
 
 std::string published_name(std::string_view name) {
@@ -107,6 +114,7 @@ std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& part
   if (options_.convert_weights) spec.dtype = options_.weight_dtype;
   spec.quantization = quantization_of(parts.front().name, options_.quantization);
   if (spec.quantization.is_quantized()) {
+    if (mapping_ != nullptr) refuse_to_quantize_mapped(*tensors.front());
     spec.segments = quantized_segments(segments, spec.in_features, spec.quantization);
   } else if (mapping_ != nullptr) {
     const bool is_uniform = std::all_of(

@@ -123,6 +123,20 @@ describe('loadModel', () => {
     await (await loadModel('tiny', { weights: 'mapped', dtype: 'bf16' })).dispose()
   })
 
+  it.each([{ quantization: 'int4' }, { visionQuantization: 'int8' }] as const)(
+    'refuses to quantise mapped weights: %o',
+    async (options) => {
+      const load = loadModel('tiny', { weights: 'mapped', ...options })
+      await expect(load).rejects.toMatchObject({ name: 'InvalidArgumentError', path: 'weights' })
+      await expect(load).rejects.toThrow(/quantised.*'packed'/s)
+    },
+  )
+
+  it('maps with the defaults of quantisation spelt out', async () => {
+    const options = { weights: 'mapped', quantization: 'none', visionQuantization: 'none' } as const
+    await (await loadModel('tiny', options)).dispose()
+  })
+
   it('ends with the error of a progress callback that fails', async () => {
     const onProgress = ({ phase }: LoadProgress) => {
       if (phase === 'weights') throw new Error('no more')

@@ -324,6 +324,16 @@ TEST(mapped_weights_are_not_converted) {
   CHECK(same.loader.matrix({{"a", {3, 5}}}) != nullptr);
 }
 
+TEST(mapped_weights_are_not_quantised) {
+  ModelOptions options;
+  options.quantization.language = QuantizationMode::kInt8;
+  const std::string name = "model.layers.0.mlp.down_proj.weight";
+  MappedFixture fixture({counting(name, {32, 32}, 1)}, options);
+  const std::string message =
+      CHECK_ERROR("ERR_INVALID_ARGUMENT", fixture.loader.matrix({{name, {32, 32}}}));
+  CHECK(message.find("leave quantization out") != std::string::npos);
+}
+
 TEST(a_matrix_of_parts_of_different_types_is_packed_even_where_others_are_mapped) {
   MappedFixture fixture({counting("a", {4, 2}, 1, "BF16"), counting("b", {4, 2}, 9, "F16")});
   const std::unique_ptr<Weight> weight = fixture.loader.matrix({{"a", {4, 2}}, {"b", {4, 2}}});
