@@ -11,8 +11,9 @@ import { loadModel, type LoadProgress } from '../load-model.js'
 import type { GenerateRequest } from '../generation/options.js'
 import type { GenerateResult } from '../generation/result.js'
 import { integer, number } from './numbers.js'
+import { addWeightOptions, weightOptions, type WeightOptions } from './weight-options.js'
 
-interface AskOptions {
+interface AskOptions extends WeightOptions {
   model: string
   video?: string[]
   fps?: number
@@ -31,7 +32,7 @@ interface AskOptions {
 }
 
 export function askCommand(): Command {
-  return new Command('ask')
+  const command = new Command('ask')
     .description('Ask a question about images or a video and stream the answer')
     .argument('[image...]', 'picture files, then the question as the last argument')
     .option(
@@ -64,6 +65,7 @@ export function askCommand(): Command {
         `  $ qwen2-vl ask street.jpg "Locate the red car." --annotate boxes.png`,
     )
     .action(ask)
+  return addWeightOptions(command)
 }
 
 async function ask(given: string[], givenOptions: AskOptions): Promise<void> {
@@ -78,6 +80,7 @@ async function ask(given: string[], givenOptions: AskOptions): Promise<void> {
     await using model = await loadModel(options.model, {
       signal: controller.signal,
       ...(options.threads !== undefined && { threads: options.threads }),
+      ...weightOptions(options),
       ...(showProgress && { onProgress: printProgress }),
     })
     if (showProgress) process.stderr.write('\r\x1b[K')

@@ -12,16 +12,14 @@ import {
 import { drawRoofline } from '../bench/roofline.js'
 import { formatTable } from '../bench/table.js'
 import { integer } from './numbers.js'
+import { addWeightOptions, weightOptions, type WeightOptions } from './weight-options.js'
 
-interface BenchCliOptions {
+interface BenchCliOptions extends WeightOptions {
   model?: string
   preset: PresetName
   filter: string
   quick?: true
   threads?: number
-  quantization?: 'none' | 'int8' | 'int4'
-  visionQuantization?: 'none' | 'int8'
-  activations?: 'fp32' | 'int8'
   json?: true
   svg?: string
 }
@@ -44,15 +42,6 @@ export function benchCommand(benchKernels?: KernelBench): Command {
     .option('--filter <text>', 'only rows whose name has this text', '')
     .option('--quick', 'each row once, and only some of them')
     .option('--threads <count>', 'default: the physical cores of this process', integer)
-    .addOption(
-      new Option('--quantization <mode>', 'of the decoder').choices(['none', 'int8', 'int4']),
-    )
-    .addOption(
-      new Option('--vision-quantization <mode>', 'of the vision tower').choices(['none', 'int8']),
-    )
-    .addOption(
-      new Option('--activations <type>', 'that quantised weights meet').choices(['fp32', 'int8']),
-    )
     .option('--json', 'print the report as JSON')
     .addHelpText(
       'after',
@@ -60,15 +49,15 @@ export function benchCommand(benchKernels?: KernelBench): Command {
         '  $ qwen2-vl bench --preset 7b --filter decode --json',
     )
     .action((options: BenchCliOptions) => bench(options, benchKernels))
+  addWeightOptions(command)
   if (benchKernels) command.option('--svg <file>', 'draw the kernels below the roofline')
   return command
 }
 
 async function bench(options: BenchCliOptions, benchKernels?: KernelBench): Promise<void> {
   const { preset, filter, quick = false, svg } = options
-  const { threads, quantization, visionQuantization, activations } = options
   const model = options.model ?? (await randomCheckpoint(preset))
-  const load = { threads, quantization, visionQuantization, activations }
+  const load = { threads: options.threads, ...weightOptions(options) }
   const report = await runBench({ model, filter, quick, load }, benchKernels)
   process.stdout.write(options.json ? JSON.stringify(report, null, 2) + '\n' : formatTable(report))
   if (svg !== undefined) await writeFile(svg, drawRoofline(report))

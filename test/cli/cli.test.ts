@@ -170,6 +170,20 @@ describe('qwen2-vl ask', () => {
     expect(run.stderr).toMatch(/It must be a whole number/)
   })
 
+  it('quantises the weights if it is told to', async () => {
+    const question = [picture('count.png'), 'How many shapes are there?']
+    const exact = await qwen2vl(['ask', ...question])
+    const modes = ['--quantization', 'int8', '--vision-quantization', 'int8']
+    const quantised = await qwen2vl(['ask', ...question, ...modes, '--activations', 'int8'])
+    expect(quantised).toMatchObject({ code: 0, stdout: exact.stdout })
+  })
+
+  it('refuses a mode that there is not', async () => {
+    const run = await qwen2vl(['ask', picture('count.png'), 'How many?', '--quantization', 'int3'])
+    expect(run.code).toBe(1)
+    expect(run.stderr).toMatch(/'int3' is invalid.*none, int8, int4/)
+  })
+
   it('ends with code 130 on Ctrl-C', async () => {
     let sent = false
     const run = await qwen2vl(
