@@ -13,6 +13,7 @@ const KernelTable* avx2_kernels();
 const KernelTable* avx_vnni_kernels();
 const KernelTable* avx512_kernels();
 const KernelTable* avx512_vnni_kernels();
+const KernelTable* neon_kernels();
 const KernelTable* sse42_kernels();
 
 const KernelTable& scalar_kernels() {
@@ -53,6 +54,8 @@ std::span<const KernelTable* const> compiled_kernels() {
     avx512_kernels(),
     avx_vnni_kernels(),
     avx2_kernels(),
+#elif defined(__aarch64__) || defined(_M_ARM64)
+    neon_kernels(),
 #endif
     &scalar_kernels(),
   };

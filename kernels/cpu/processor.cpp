@@ -10,6 +10,16 @@
 #else
 #include <cpuid.h>
 #endif
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#if defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(_WIN32)
+#define NOMINMAX
+#include <windows.h>
+#endif
 #endif
 
 namespace qvl::kernels {
@@ -77,7 +87,29 @@ std::vector<std::string> detect_features() {
   return features;
 }
 #elif defined(__aarch64__) || defined(_M_ARM64)
-std::vector<std::string> detect_features() { return {"neon"}; }
+// FEAT_DotProd: the instructions that add up products of four 8-bit integers. Only the system may
+// read the processor's registers that tell.
+bool has_dot_product() {
+#if defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__APPLE__)
+  int present = 0;
+  size_t size = sizeof present;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &present, &size, nullptr, 0) == 0 &&
+         present != 0;
+#elif defined(_WIN32)
+  constexpr DWORD kDotProductInstructions = 43;  // a name only newer SDKs have
+  return IsProcessorFeaturePresent(kDotProductInstructions) != 0;
+#else
+  return false;
+#endif
+}
+
+std::vector<std::string> detect_features() {
+  std::vector<std::string> features = {"neon"};  // a part of AArch64
+  if (has_dot_product()) features.emplace_back("dotprod");
+  return features;
+}
 #else
 std::vector<std::string> detect_features() { return {}; }
 #endif

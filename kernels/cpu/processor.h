@@ -8,7 +8,8 @@
 namespace qvl::kernels {
 
 /// The instruction sets that the processor has and whose registers the operating system saves:
-/// "sse2", "sse4_2", "avx2", "fma", "f16c", "avx512f", "neon" and so on, as Linux names them.
+/// "sse2", "sse4_2", "avx2", "fma", "f16c", "avx512f" and so on, as Linux names them;
+/// "neon" and "dotprod" on arm64.
 const std::vector<std::string>& processor_features();
 
 /// The tables of compiled_kernels() that this processor can run, fastest first.
