@@ -1,7 +1,10 @@
 #!/usr/bin/env node
 // Builds and runs the C++ tests.
 //
-//     node scripts/test-native.mjs [--sanitize address,undefined | thread] [--label <layer>...]
+//     node scripts/test-native.mjs [--sanitize address,undefined | thread] [--label <layer>...] [--arm64]
+//
+// With --arm64 they are built, with the addon, for 64-bit ARM Linux and run under emulation, which
+// takes Debian's packages g++-aarch64-linux-gnu and qemu-user-static.
 import { spawnSync } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -14,15 +17,21 @@ const { values: options } = parseArgs({
   options: {
     sanitize: { type: 'string', default: '' },
     label: { type: 'string', multiple: true, default: [] },
+    arm64: { type: 'boolean', default: false },
   },
 })
 
-const folder = join(
-  root,
-  'build',
-  `tests${options.sanitize && `-${options.sanitize.replace(',', '-')}`}`,
-)
+const variant = [...(options.arm64 ? ['arm64'] : []), ...options.sanitize.split(',')].filter(Boolean)
+const folder = join(root, 'build', ['tests', ...variant].join('-'))
 const labels = options.label.length > 0 ? ['-L', options.label.join('|')] : []
+// The addon of the machine itself is built by build-native.mjs.
+const target = options.arm64
+  ? [
+      '-DQVL_ADDON=ON',
+      `-DQVL_OUTPUT_DIR=${folder}/addon`,
+      `-DCMAKE_TOOLCHAIN_FILE=${join(root, 'cmake', 'aarch64-linux-gnu.cmake')}`,
+    ]
+  : ['-DQVL_ADDON=OFF']
 
 // RelWithDebInfo keeps -O2 and gives the sanitizers' reports line numbers.
 const buildType = options.sanitize ? 'RelWithDebInfo' : 'Release'
@@ -32,7 +41,7 @@ run(
   root,
   '-B',
   folder,
-  '-DQVL_ADDON=OFF',
+  ...target,
   '-DQVL_TESTS=ON',
   `-DQVL_SANITIZE=${options.sanitize}`,
   `-DCMAKE_BUILD_TYPE=${buildType}`,

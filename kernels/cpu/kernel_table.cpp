@@ -54,6 +54,7 @@ std::span<const KernelTable* const> compiled_kernels() {
     avx512_kernels(),
     avx_vnni_kernels(),
     avx2_kernels(),
+    sse42_kernels(),
 #elif defined(__aarch64__) || defined(_M_ARM64)
     neon_kernels(),
 #endif
