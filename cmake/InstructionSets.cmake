@@ -20,4 +20,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set(avx512 "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx2;-mfma;-mf16c;-mprefer-vector-width=512${quiet}")
   qvl_instruction_set(avx512 "/arch:AVX512" "${avx512}")
   qvl_instruction_set(avx512_vnni "/arch:AVX512" "${avx512};-mavx512vnni")
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
+  # Advanced SIMD is a part of the architecture: neon.cpp needs no flags.
+  qvl_instruction_set(neon_dotprod "" "-march=armv8.2-a+dotprod")
 endif()

@@ -45,7 +45,10 @@ export interface ModelInfo {
     kind: 'cpu' | 'cuda'
     /** The processor's name. */
     name: string
-    /** Of the kernels: `avx512_vnni`, `avx512`, `avx_vnni`, `avx2`, `sse42` or `scalar`. */
+    /**
+     * Of the kernels: `avx512_vnni`, `avx512`, `avx_vnni`, `avx2` or `sse42`; on arm64 `neon_dotprod`
+     * or `neon`; or `scalar`.
+     */
     instructionSet: string
     threads: number
     /** Why it is this device. */

@@ -28,7 +28,7 @@ export interface NativeLoadOptions {
   config: NativeModelConfig
   /** 0 = the physical cores this process may use. */
   threads: number
-  /** '' = best; 'scalar', 'sse42', 'avx2', 'avx_vnni', 'avx512', 'avx512_vnni'. */
+  /** '' = best; or a name of `ModelInfo.device.instructionSet`. */
   instructionSet: string
   weightDtype: 'auto' | 'bf16' | 'fp16' | 'fp32'
   /** 'mapped' needs types that are kept. */

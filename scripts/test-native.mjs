@@ -21,7 +21,9 @@ const { values: options } = parseArgs({
   },
 })
 
-const variant = [...(options.arm64 ? ['arm64'] : []), ...options.sanitize.split(',')].filter(Boolean)
+const variant = [...(options.arm64 ? ['arm64'] : []), ...options.sanitize.split(',')].filter(
+  Boolean,
+)
 const folder = join(root, 'build', ['tests', ...variant].join('-'))
 const labels = options.label.length > 0 ? ['-L', options.label.join('|')] : []
 // The addon of the machine itself is built by build-native.mjs.

@@ -14,6 +14,7 @@ const KernelTable* avx_vnni_kernels();
 const KernelTable* avx512_kernels();
 const KernelTable* avx512_vnni_kernels();
 const KernelTable* neon_kernels();
+const KernelTable* neon_dotprod_kernels();
 const KernelTable* sse42_kernels();
 
 const KernelTable& scalar_kernels() {
@@ -56,6 +57,7 @@ std::span<const KernelTable* const> compiled_kernels() {
     avx2_kernels(),
     sse42_kernels(),
 #elif defined(__aarch64__) || defined(_M_ARM64)
+    neon_dotprod_kernels(),
     neon_kernels(),
 #endif
     &scalar_kernels(),

@@ -2,7 +2,7 @@
 
 #if defined(__aarch64__) || defined(_M_ARM64)
 
-#include "kernels/cpu/vector_neon.h"
+#include "kernels/cpu/integers_neon.h"
 // After the vocabulary that it is written in.
 #include "kernels/cpu/table_simd.h"
 

@@ -163,6 +163,7 @@ const related: Readonly<Record<string, readonly string[]>> = {
   avx_vnni: ['avx2'],
   avx512_vnni: ['avx512'],
   neon: ['neon_dotprod'],
+  neon_dotprod: ['neon'],
   scalar: ['sse42', 'neon', 'portable'],
 }
 

@@ -64,7 +64,7 @@ describe('loadModel', () => {
         kind: 'cpu',
         name: expect.stringMatching(/./) as string,
         instructionSet: expect.stringMatching(
-          /^(avx512_vnni|avx512|avx_vnni|avx2|sse42|scalar)$/,
+          /^(avx512_vnni|avx512|avx_vnni|avx2|sse42|neon_dotprod|neon|scalar)$/,
         ) as string,
         threads: expect.any(Number) as number,
         reason: expect.stringMatching(/CUDA/) as string,
