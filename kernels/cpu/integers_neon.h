@@ -24,6 +24,7 @@ constexpr int kMaxInt8Rows = 8;
 constexpr int int8_tile_vectors(int rows) { return rows <= 4 ? 4 : 2; }
 /// 2 x 8 sums; the scales of a panel are read again for every eight inputs.
 constexpr int kMaxQuantizedRows = 2;
+constexpr int kPanelsOfOneRow = 1;
 
 // ---- integers ----
 
@@ -81,6 +82,7 @@ inline IntVector byte_of(IntVector v) {
 template <int kBits>
 class ChunkCodes {
  public:
+  ChunkCodes() = default;
   ChunkCodes(const char* codes, int64_t half_bytes) {
     const IntVector first = load_int(codes);
     low_ = kBits == 4 ? low_nibbles(first) : first;
