@@ -5,6 +5,15 @@ function(qvl_instruction_set set msvc_flags flags)
   if(MSVC)
     set(flags ${msvc_flags})
   endif()
+  # Tiles are unrolled and inlined by force: sanitizers' checks at -O2 would take a compiler many minutes,
+  # and those of every pointer as many again. generic_simd.cpp in the tests has the same tiles with all
+  # checks.
+  if(QVL_SANITIZE)
+    list(APPEND flags -O1)
+    if(QVL_SANITIZE MATCHES "undefined")
+      list(APPEND flags "-fno-sanitize=null,alignment,object-size,pointer-overflow")
+    endif()
+  endif()
   set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cpu/${set}.cpp PROPERTIES COMPILE_OPTIONS "${flags}")
 endfunction()
 
