@@ -1,5 +1,5 @@
 /** How requests end before their time: by a time limit, a signal, leaving a stream, dispose(). */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import {
   DisposedError,
   loadModel,
@@ -55,14 +55,14 @@ describe('timeoutMs', () => {
   })
 
   it('leaves an answer alone that is there in time, and no timer behind', async () => {
-    const timers = () =>
-      process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
-    const before = timers()
-    const request = { ...endless, maxTokens: 3, timeoutMs: 2_000_000_000 }
-    const answer = model.generate(request)
-    expect(timers()).toBe(before + 1)
-    expect((await answer).finishReason).toBe('length')
-    expect(timers()).toBe(before)
+    const timeoutMs = 2_000_000_000
+    const set = vi.spyOn(globalThis, 'setTimeout')
+    const clear = vi.spyOn(globalThis, 'clearTimeout')
+    onTestFinished(() => void vi.restoreAllMocks())
+    const { finishReason } = await model.generate({ ...endless, maxTokens: 3, timeoutMs })
+    expect(finishReason).toBe('length')
+    const index = set.mock.calls.findIndex(([, delay]) => delay === timeoutMs)
+    expect(clear.mock.calls.flat()).toContain(set.mock.results[index]?.value)
   })
 
   it('rejects a stream after what it has yielded', async () => {
