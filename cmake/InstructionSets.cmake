@@ -1,19 +1,21 @@
 # kernels/cpu/<set>.cpp holds the kernels of one instruction set: it alone is compiled with that set's
 # flags, whatever the build machine is, and chosen at run time. Every other file stays at the baseline
 # of the architecture.
+#
+# Tiles are unrolled and inlined by force. With sanitizers a compiler would take many minutes for them at
+# -O2, and as many again for UBSan's checks of every pointer; ASan finds what leaves its memory all the same.
+if(QVL_SANITIZE)
+  set(QVL_TILE_FLAGS -O1)
+  if(QVL_SANITIZE MATCHES "undefined")
+    list(APPEND QVL_TILE_FLAGS "-fno-sanitize=null,alignment,object-size,pointer-overflow")
+  endif()
+endif()
+
 function(qvl_instruction_set set msvc_flags flags)
   if(MSVC)
     set(flags ${msvc_flags})
   endif()
-  # Tiles are unrolled and inlined by force: sanitizers' checks at -O2 would take a compiler many minutes,
-  # and those of every pointer as many again. generic_simd.cpp in the tests has the same tiles with all
-  # checks.
-  if(QVL_SANITIZE)
-    list(APPEND flags -O1)
-    if(QVL_SANITIZE MATCHES "undefined")
-      list(APPEND flags "-fno-sanitize=null,alignment,object-size,pointer-overflow")
-    endif()
-  endif()
+  list(APPEND flags ${QVL_TILE_FLAGS})
   set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cpu/${set}.cpp PROPERTIES COMPILE_OPTIONS "${flags}")
 endfunction()
 

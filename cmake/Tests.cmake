@@ -2,7 +2,7 @@
 add_library(qvl_generic_kernels STATIC ${CMAKE_SOURCE_DIR}/test/native/kernels/generic_simd.cpp)
 if(NOT MSVC)
   # Sixteen lanes unrolled in every tile would take minutes to compile.
-  target_compile_options(qvl_generic_kernels PRIVATE -O1)
+  target_compile_options(qvl_generic_kernels PRIVATE -O1 ${QVL_TILE_FLAGS})
 endif()
 target_include_directories(qvl_generic_kernels PRIVATE ${CMAKE_SOURCE_DIR}/test/native)
 target_link_libraries(qvl_generic_kernels PUBLIC qvl_kernels)
