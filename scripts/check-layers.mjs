@@ -22,12 +22,13 @@ const nativeLayers = {
 }
 
 /** What each folder of lib/ may import; `.` is lib itself. */
-const leaf = ['errors', 'suggest']
+const leaf = ['errors', 'suggest', 'recent']
 const libLayers = {
   native: ['package-root'],
   'package-root': [],
   errors: [],
   suggest: [],
+  recent: [],
   tokenizer: leaf,
   checkpoint: [...leaf, 'native', 'tokenizer'],
   processor: [...leaf, 'native', 'checkpoint'],

@@ -5,6 +5,7 @@
 // cache, the part's keys and values in the second.
 
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/convert.h"
 #include "kernels/cpu/math_simd.h"
 #include "kernels/cpu/tile_simd.h"
 
@@ -351,17 +352,9 @@ void rows_times_part(const AttentionArgs& args, int64_t first_row, int64_t last_
 
 void rows_times_part(const AttentionArgs& args, int64_t first_row, int64_t last_row, int64_t index,
                      float* partials, const AttentionScratch& scratch) {
-  const auto run = [&](auto times_part) {
-    times_part(args, first_row, last_row, index, partials, scratch);
-  };
-  switch (args.format) {
-    case Format::kBF16:
-      return run(rows_times_part<Format::kBF16>);
-    case Format::kF16:
-      return run(rows_times_part<Format::kF16>);
-    case Format::kF32:
-      return run(rows_times_part<Format::kF32>);
-  }
+  with_format(args.format, [&](auto format) {
+    rows_times_part<decltype(format)::value>(args, first_row, last_row, index, partials, scratch);
+  });
 }
 
 // ---- rows ----

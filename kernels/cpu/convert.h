@@ -83,4 +83,22 @@ static inline void store(void* data, Format format, int64_t index, float value) 
   static_cast<float*>(data)[index] = value;
 }
 
+template <Format kFormat>
+struct FormatConstant {
+  static constexpr Format value = kFormat;
+};
+
+/// Calls body with `format` as a constant.
+template <class Body>
+static inline void with_format(Format format, const Body& body) {
+  switch (format) {
+    case Format::kBF16:
+      return body(FormatConstant<Format::kBF16>{});
+    case Format::kF16:
+      return body(FormatConstant<Format::kF16>{});
+    case Format::kF32:
+      return body(FormatConstant<Format::kF32>{});
+  }
+}
+
 }  // namespace qvl::kernels

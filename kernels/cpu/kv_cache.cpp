@@ -86,17 +86,10 @@ void store_kv_in(void* key_block, void* value_block, int64_t head_dim, int64_t f
 void store_kv(void* key_block, void* value_block, Format format, int64_t head_dim,
               int64_t first_slot, int64_t count, const float* k, int64_t k_stride, const float* v,
               int64_t v_stride) {
-  const auto run = [&](auto store) {
-    store(key_block, value_block, head_dim, first_slot, count, k, k_stride, v, v_stride);
-  };
-  switch (format) {
-    case Format::kBF16:
-      return run(store_kv_in<Format::kBF16>);
-    case Format::kF16:
-      return run(store_kv_in<Format::kF16>);
-    case Format::kF32:
-      return run(store_kv_in<Format::kF32>);
-  }
+  with_format(format, [&](auto constant) {
+    store_kv_in<decltype(constant)::value>(key_block, value_block, head_dim, first_slot, count, k,
+                                           k_stride, v, v_stride);
+  });
 }
 
 }  // namespace qvl::kernels

@@ -39,38 +39,23 @@ constexpr int64_t kRowsAtOnce = 480;
 
 struct AllLanes {};
 
-class FirstLanes {
- public:
-  explicit FirstLanes(int64_t count)
-      : count_(count < 0        ? 0
-               : count < kLanes ? static_cast<int>(count)
-                                : kLanes) {}
-  int count() const { return count_; }
-  uint32x4_t mask() const {
-    constexpr int32_t kIndices[kLanes] = {0, 1, 2, 3};
-    return vcltq_s32(vld1q_s32(kIndices), vdupq_n_s32(count_));
-  }
-
- private:
-  int count_;
-};
-
 // ---- memory ----
 
 inline Vector load(const float* from, AllLanes = {}) { return vld1q_f32(from); }
 inline void store(float* to, Vector value, AllLanes = {}) { vst1q_f32(to, value); }
-inline Vector load(const float* from, const FirstLanes& lanes) {
-  if (lanes.count() == kLanes) return vld1q_f32(from);
-  float numbers[kLanes] = {};
-  for (int i = 0; i < lanes.count(); ++i) numbers[i] = from[i];
-  return vld1q_f32(numbers);
+}  // namespace
+}  // namespace qvl::kernels::QVL_ISA
+
+#include "kernels/cpu/counted_lanes.h"
+
+namespace qvl::kernels::QVL_ISA {
+namespace {
+
+inline uint32x4_t lane_mask(const FirstLanes& lanes) {
+  constexpr int32_t kIndices[kLanes] = {0, 1, 2, 3};
+  return vcltq_s32(vld1q_s32(kIndices), vdupq_n_s32(lanes.count()));
 }
-inline void store(float* to, Vector value, const FirstLanes& lanes) {
-  if (lanes.count() == kLanes) return vst1q_f32(to, value);
-  float numbers[kLanes];
-  vst1q_f32(numbers, value);
-  for (int i = 0; i < lanes.count(); ++i) to[i] = numbers[i];
-}
+
 inline Vector load_broadcast(const float* from) { return vdupq_n_f32(*from); }
 
 template <Format kFormat>
@@ -112,7 +97,7 @@ inline Vector select_less(Vector a, Vector b, Vector if_less, Vector otherwise) 
 }
 inline Vector select(AllLanes, Vector value, Vector) { return value; }
 inline Vector select(const FirstLanes& lanes, Vector value, Vector otherwise) {
-  return vbslq_f32(lanes.mask(), value, otherwise);
+  return vbslq_f32(lane_mask(lanes), value, otherwise);
 }
 
 inline Vector power_of_two(Vector x) {

@@ -37,35 +37,23 @@ constexpr int64_t kRowsAtOnce = 480;
 
 struct AllLanes {};
 
-class FirstLanes {
- public:
-  explicit FirstLanes(int64_t count)
-      : count_(count < 0        ? 0
-               : count < kLanes ? static_cast<int>(count)
-                                : kLanes) {}
-  int count() const { return count_; }
-  __m128 mask() const {
-    return _mm_castsi128_ps(_mm_cmpgt_epi32(_mm_set1_epi32(count_), _mm_setr_epi32(0, 1, 2, 3)));
-  }
-
- private:
-  int count_;
-};
-
 // ---- memory ----
 
 inline Vector load(const float* from, AllLanes = {}) { return _mm_loadu_ps(from); }
 inline void store(float* to, Vector value, AllLanes = {}) { _mm_storeu_ps(to, value); }
-inline Vector load(const float* from, const FirstLanes& lanes) {
-  float numbers[kLanes] = {};
-  for (int i = 0; i < lanes.count(); ++i) numbers[i] = from[i];
-  return load(numbers);
+}  // namespace
+}  // namespace qvl::kernels::QVL_ISA
+
+#include "kernels/cpu/counted_lanes.h"
+
+namespace qvl::kernels::QVL_ISA {
+namespace {
+
+inline __m128 lane_mask(const FirstLanes& lanes) {
+  return _mm_castsi128_ps(
+      _mm_cmpgt_epi32(_mm_set1_epi32(lanes.count()), _mm_setr_epi32(0, 1, 2, 3)));
 }
-inline void store(float* to, Vector value, const FirstLanes& lanes) {
-  float numbers[kLanes];
-  store(numbers, value);
-  for (int i = 0; i < lanes.count(); ++i) to[i] = numbers[i];
-}
+
 inline Vector load_broadcast(const float* from) { return _mm_load1_ps(from); }
 
 /// a where the mask is set, b elsewhere.
@@ -122,7 +110,7 @@ inline Vector select_less(Vector a, Vector b, Vector if_less, Vector otherwise) 
 }
 inline Vector select(AllLanes, Vector value, Vector) { return value; }
 inline Vector select(const FirstLanes& lanes, Vector value, Vector otherwise) {
-  return blend(lanes.mask(), value, otherwise);
+  return blend(lane_mask(lanes), value, otherwise);
 }
 
 inline Vector power_of_two(Vector x) {

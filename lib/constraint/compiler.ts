@@ -1,6 +1,7 @@
 /** Makes grammars ready for one model, and keeps those that were used last. */
 import { fromNativeError } from '../errors.js'
 import type { NativeGrammar, NativeModel } from '../native.js'
+import { Recent } from '../recent.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { type Grammar, packGrammar } from './grammar.js'
 
@@ -12,8 +13,8 @@ export class GrammarCompiler {
   readonly #native: NativeModel
   readonly #tokenizer: Tokenizer
   #vocabulary: Promise<void> | undefined
-  /** By packed content; the least lately used first. */
-  readonly #compiled = new Map<string, Promise<NativeGrammar>>()
+  /** By packed content. */
+  readonly #compiled = new Recent<string, Promise<NativeGrammar>>(maxKept)
 
   constructor(native: NativeModel, tokenizer: Tokenizer) {
     this.#native = native
@@ -29,14 +30,7 @@ export class GrammarCompiler {
   compile(grammar: Grammar): Promise<NativeGrammar> {
     const packed = packGrammar(grammar)
     const key = Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength).toString('latin1')
-    const compiled = this.#compiled.get(key) ?? this.#compile(packed, key)
-    this.#compiled.delete(key)
-    this.#compiled.set(key, compiled)
-    for (const oldest of this.#compiled.keys()) {
-      if (this.#compiled.size <= maxKept) break
-      this.#compiled.delete(oldest)
-    }
-    return compiled
+    return this.#compiled.get(key, () => this.#compile(packed, key))
   }
 
   async #compile(packed: Int32Array, key: string): Promise<NativeGrammar> {

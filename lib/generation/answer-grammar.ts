@@ -18,6 +18,7 @@ import type { AnswerFormat } from '../constraint/response-format.js'
 import { schemaExpr } from '../constraint/schema-grammar.js'
 import { plainChar, textExpr } from '../constraint/text-grammar.js'
 import { SchemaError } from '../errors.js'
+import { Recent } from '../recent.js'
 
 /** What of a request bears on the form of its answer. */
 export interface AnswerRules {
@@ -27,9 +28,8 @@ export interface AnswerRules {
   continues: boolean
 }
 
-const MAX_KEPT = 32
-/** By what they were made of; the least lately used first. */
-const kept = new Map<string, Grammar>()
+/** By what they were made of. */
+const kept = new Recent<string, Grammar>(32)
 
 /**
  * The grammar of an answer; undefined where it may be anything.
@@ -41,14 +41,7 @@ export function answerGrammar(rules: AnswerRules): Grammar | undefined {
   if (!format && !toolUse) return undefined
   const tools = toolUse?.tools.map(({ name, parameters }) => [name, parameters.json])
   const key = JSON.stringify([format?.key, tools, toolUse?.choice, toolUse?.parallel, continues])
-  const grammar = kept.get(key) ?? makeGrammar(rules)
-  kept.delete(key)
-  kept.set(key, grammar)
-  for (const oldest of kept.keys()) {
-    if (kept.size <= MAX_KEPT) break
-    kept.delete(oldest)
-  }
-  return grammar
+  return kept.get(key, () => makeGrammar(rules))
 }
 
 function makeGrammar({ format, toolUse, continues }: AnswerRules): Grammar {

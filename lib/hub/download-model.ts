@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { parseConfig } from '../checkpoint/config.js'
 import { parseJsonObject } from '../checkpoint/files.js'
 import { DownloadError, ModelNotFoundError } from '../errors.js'
+import { Limiter } from '../generation/limiter.js'
 import { parseOptions } from '../generation/parse-options.js'
 import { checkDiskSpace, diskError } from './disk-space.js'
 import { DEFAULT_TIMING, type HubClient, type HubTiming } from './http.js'
@@ -15,9 +16,9 @@ import { INDEX_FILE, neededSmallFiles, neededWeights } from './needed-files.js'
 import { ProgressMeter, type DownloadProgress } from './progress.js'
 import type { RemoteFile, RemoteTree } from './remote-file.js'
 import { hubOptionsShape, hubSettings, type HubSettings } from './settings.js'
-import { completeSnapshot, findFile, linkFile, sizeOf, sweepLeftovers } from './snapshot.js'
+import { completeRevision, findFile, linkFile, sizeOf, sweepLeftovers } from './snapshot.js'
 import { listFiles } from './sources.js'
-import { fetchBlob, Slots, type TransferContext } from './transfer.js'
+import { allOrNone, fetchBlob, type TransferContext } from './transfer.js'
 import { writeAtomically, writeTree } from './tree-file.js'
 
 const optionsSchema = z.strictObject({
@@ -122,7 +123,7 @@ export async function download(
   const onLost = () => end.abort(lostLock(layout))
   lock.lost.addEventListener('abort', onLost, { once: true })
   try {
-    const slots = new Slots(controls.connections ?? DEFAULT_CONNECTIONS)
+    const slots = new Limiter(controls.connections ?? DEFAULT_CONNECTIONS)
     const model = await fetchModel(tree, { client, layout, meter, slots })
     client.signal.throwIfAborted()
     meter.phase('ready')
@@ -144,9 +145,9 @@ export async function download(
  */
 async function cachedModel(layout: ModelLayout, settings: HubSettings): Promise<DownloadedModel> {
   const { revision } = settings
-  const commit = await layout.commitOf(revision)
-  const folder = commit === undefined ? undefined : await completeSnapshot(layout, commit)
-  if (commit === undefined || folder === undefined) throw notCached(layout, settings)
+  const found = await completeRevision(layout, revision)
+  if (found === undefined) throw notCached(layout, settings)
+  const { commit, folder } = found
   return { ...(await describe(layout, commit, folder)), revision, downloadedBytes: 0 }
 }
 
@@ -213,18 +214,7 @@ async function fetchFiles(
   }
   await checkDiskSpace(layout.blobs, bytes)
   meter.phase('download')
-  const failed = new AbortController()
-  const inner = { ...client, signal: AbortSignal.any([client.signal, failed.signal]) }
-  let first: { error: unknown } | undefined
-  await Promise.all(
-    missing.map((file) =>
-      fetchBlob(file, { ...context, client: inner }).catch((error: unknown) => {
-        first ??= { error }
-        failed.abort(error)
-      }),
-    ),
-  )
-  if (first) throw first.error
+  await allOrNone(client, missing, (file, inner) => fetchBlob(file, { ...context, client: inner }))
   return bytes
 }
 

@@ -7,7 +7,7 @@ import { packageRoot } from '../package-root.js'
 import { download, notCached, type DownloadControls } from './download-model.js'
 import { isModelId, ModelLayout } from './layout.js'
 import { hubSettings, type HubOptions } from './settings.js'
-import { completeSnapshot } from './snapshot.js'
+import { completeRevision } from './snapshot.js'
 
 /**
  * The folder that `source` means. A model that is complete in the cache is taken from there without a look at the
@@ -25,9 +25,8 @@ export async function findModelFolder(
   if (local.id === undefined) return local.folder
   const settings = await hubSettings(options)
   const layout = new ModelLayout(settings.cacheDir, local.id)
-  const commit = await layout.commitOf(settings.revision)
-  const folder = commit === undefined ? undefined : await completeSnapshot(layout, commit)
-  if (folder !== undefined) return folder
+  const cached = await completeRevision(layout, settings.revision)
+  if (cached !== undefined) return cached.folder
   try {
     if (settings.offline) throw notCached(layout, settings)
     return (await download(local.id, settings, controls)).folder

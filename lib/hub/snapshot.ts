@@ -89,6 +89,16 @@ export async function completeSnapshot(
   return folder
 }
 
+/** The commit of a revision and its folder, if a model can be loaded from it. */
+export async function completeRevision(
+  layout: ModelLayout,
+  revision: string,
+): Promise<{ commit: string; folder: string } | undefined> {
+  const commit = await layout.commitOf(revision)
+  const folder = commit === undefined ? undefined : await completeSnapshot(layout, commit)
+  return commit === undefined || folder === undefined ? undefined : { commit, folder }
+}
+
 /** Without a listing, as older versions of the Python package leave it: what every Qwen2-VL has. */
 async function hasCommonFiles(folder: string): Promise<boolean> {
   const has = async (name: string) => (await sizeOf(join(folder, name))) !== undefined

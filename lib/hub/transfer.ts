@@ -3,6 +3,7 @@ import { constants } from 'node:fs'
 import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { ChecksumError } from '../errors.js'
+import type { Limiter } from '../generation/limiter.js'
 import { diskError } from './disk-space.js'
 import {
   openUrl,
@@ -24,7 +25,7 @@ export interface TransferContext {
   layout: ModelLayout
   meter: ProgressMeter
   /** Lets so many requests run at a time. */
-  slots: Slots
+  slots: Limiter
 }
 
 /** Largest range of one request: an answer that breaks is resumed anyway. */
@@ -107,18 +108,18 @@ async function fetchParts(
   }
 }
 
-/** Runs all; the first failure ends the others, and is thrown when they have ended. */
-async function allOrNone(
+/** Does all at once; the first failure ends the others, and is thrown when they have ended. */
+export async function allOrNone<T>(
   client: HubClient,
-  pieces: readonly Span[],
-  work: (piece: Span, client: HubClient) => Promise<void>,
+  items: readonly T[],
+  work: (item: T, client: HubClient) => Promise<void>,
 ): Promise<void> {
   const failed = new AbortController()
   const inner = { ...client, signal: AbortSignal.any([client.signal, failed.signal]) }
   let first: { error: unknown } | undefined
   await Promise.all(
-    pieces.map((piece) =>
-      work(piece, inner).catch((error: unknown) => {
+    items.map((item) =>
+      work(item, inner).catch((error: unknown) => {
         first ??= { error }
         failed.abort(error)
       }),
@@ -262,27 +263,5 @@ async function writeFully(handle: FileHandle, bytes: Buffer, position: number): 
   for (let done = 0; done < bytes.length;) {
     const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, position + done)
     done += bytesWritten
-  }
-}
-
-/** Lets so many run at a time, the others in order. */
-export class Slots {
-  readonly #waiting: (() => void)[] = []
-  #free: number
-
-  constructor(count: number) {
-    this.#free = count
-  }
-
-  async run<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free--
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
-    try {
-      return await work()
-    } finally {
-      const next = this.#waiting.shift()
-      if (next) next()
-      else this.#free++
-    }
   }
 }

@@ -3,10 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { ChatTemplate } from '../../lib/chat/template.js'
-import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { Abort } from '../../lib/generation/abort.js'
-import { MediaPlaces } from '../../lib/generation/media-places.js'
 import { preparePrompt, type PromptContext } from '../../lib/generation/prompt.js'
 import {
   DisposedError,
@@ -18,9 +15,15 @@ import {
   type Model,
 } from '../../lib/index.js'
 import type { NativeModel } from '../../lib/native.js'
-import { Tokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { loadTiny, run, textRequest } from '../addon/tiny.js'
-import { requestOf, sampleOf, samples, tinyFolder, type Sample } from './generation/tiny-samples.js'
+import {
+  requestOf,
+  sampleOf,
+  samples,
+  tinyContext,
+  tinyFolder,
+  type Sample,
+} from './generation/tiny-samples.js'
 
 let model: Model
 beforeAll(async () => void (model = await loadModel('tiny')))
@@ -43,13 +46,7 @@ describe('an answer and its logits, bit for bit,', () => {
   let context: PromptContext
   let native: NativeModel
   beforeAll(async () => {
-    const checkpoint = await openCheckpoint(tinyFolder)
-    context = {
-      checkpoint,
-      tokenizer: await Tokenizer.load(checkpoint.tokenizerFiles),
-      template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
-      mediaPlaces: new MediaPlaces(2),
-    }
+    context = await tinyContext()
     native = await loadTiny({ kvCacheTokens: 2048, prefillChunk: 40 })
   })
   afterAll(() => native.dispose())

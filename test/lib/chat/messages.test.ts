@@ -5,23 +5,14 @@ import {
   normalizeMessages,
   normalizePrompt,
 } from '../../../lib/chat/messages.js'
-import { InvalidArgumentError } from '../../../lib/errors.js'
+import type { InvalidArgumentError } from '../../../lib/errors.js'
+import { failure } from './failure.js'
 
 const pixels = { data: new Uint8Array(12), width: 2, height: 2, channels: 3 as const }
 
 function user(...content: unknown[]): Omit<NormalizedMessages, 'continues'> {
   const { messages, media } = normalizeMessages([{ role: 'user', content }])
   return { messages, media }
-}
-
-function failure(messages: unknown): InvalidArgumentError {
-  try {
-    normalizeMessages(messages)
-  } catch (error) {
-    expect(error).toBeInstanceOf(InvalidArgumentError)
-    return error as InvalidArgumentError
-  }
-  throw new Error('Nothing was thrown.')
 }
 
 function partFailure(part: unknown): InvalidArgumentError {

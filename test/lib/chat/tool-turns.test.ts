@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { normalizeMessages } from '../../../lib/chat/messages.js'
-import { InvalidArgumentError } from '../../../lib/errors.js'
 import { loadModel, type ChatMessage, type Model } from '../../../lib/index.js'
 import { tinyFolder } from '../generation/tiny-samples.js'
+import { failure } from './failure.js'
 
 const user = { role: 'user', content: 'Is it warm?' }
 
@@ -20,16 +20,6 @@ function result(id: string, content: ChatMessage['content']): ChatMessage {
 
 function written(id: string): string {
   return `✿FUNCTION✿: weather\n✿ARGS✿: {"of": "${id}"}`
-}
-
-function failure(messages: unknown): InvalidArgumentError {
-  try {
-    normalizeMessages(messages)
-  } catch (error) {
-    expect(error).toBeInstanceOf(InvalidArgumentError)
-    return error as InvalidArgumentError
-  }
-  throw new Error('Nothing was thrown.')
 }
 
 describe('a turn with tools', () => {

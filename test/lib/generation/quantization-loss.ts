@@ -1,13 +1,9 @@
 /** What a way of loading the bundled checkpoint loses against its full precision. */
-import { openCheckpoint } from '../../../lib/checkpoint/checkpoint.js'
-import { ChatTemplate } from '../../../lib/chat/template.js'
 import { Abort } from '../../../lib/generation/abort.js'
-import { MediaPlaces } from '../../../lib/generation/media-places.js'
 import { preparePrompt } from '../../../lib/generation/prompt.js'
 import type { NativeLoadOptions, NativeModel, NativeVisionItem } from '../../../lib/native.js'
-import { Tokenizer } from '../../../lib/tokenizer/tokenizer.js'
 import { loadTiny, run, textRequest } from '../../addon/tiny.js'
-import { samples, tinyFolder } from './tiny-samples.js'
+import { samples, tinyContext } from './tiny-samples.js'
 
 interface Prompt {
   id: string
@@ -18,13 +14,7 @@ interface Prompt {
 
 /** The samples' prompts with the reference's answers. */
 export async function samplePrompts(): Promise<Prompt[]> {
-  const checkpoint = await openCheckpoint(tinyFolder)
-  const context = {
-    checkpoint,
-    tokenizer: await Tokenizer.load(checkpoint.tokenizerFiles),
-    template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
-    mediaPlaces: new MediaPlaces(2),
-  }
+  const context = await tinyContext()
   const prompts: Prompt[] = []
   for (const sample of samples) {
     const request = { messages: sample.messages, addVisionId: sample.add_vision_id }

@@ -1,26 +1,14 @@
 /** Every sample of the bundled checkpoint, and that nothing around a request changes its answer. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { ChatTemplate } from '../../../lib/chat/template.js'
-import { openCheckpoint } from '../../../lib/checkpoint/checkpoint.js'
 import { Abort } from '../../../lib/generation/abort.js'
-import { MediaPlaces } from '../../../lib/generation/media-places.js'
 import { preparePrompt, type PromptContext } from '../../../lib/generation/prompt.js'
 import { loadModel, type Model } from '../../../lib/index.js'
 import type { NativeLoadOptions, NativeModel } from '../../../lib/native.js'
-import { Tokenizer } from '../../../lib/tokenizer/tokenizer.js'
 import { loadTiny, run, textRequest } from '../../addon/tiny.js'
-import { countsOf, requestOf, sampleOf, samples, tinyFolder, type Sample } from './tiny-samples.js'
+import { countsOf, requestOf, sampleOf, samples, tinyContext, type Sample } from './tiny-samples.js'
 
 let context: PromptContext
-beforeAll(async () => {
-  const checkpoint = await openCheckpoint(tinyFolder)
-  context = {
-    checkpoint,
-    tokenizer: await Tokenizer.load(checkpoint.tokenizerFiles),
-    template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
-    mediaPlaces: new MediaPlaces(2),
-  }
-})
+beforeAll(async () => void (context = await tinyContext()))
 
 const promptOf = (sample: Sample) =>
   preparePrompt(

@@ -2,8 +2,13 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ChatMessage, ContentPart } from '../../../lib/chat/messages.js'
+import { ChatTemplate } from '../../../lib/chat/template.js'
+import { openCheckpoint } from '../../../lib/checkpoint/checkpoint.js'
+import { MediaPlaces } from '../../../lib/generation/media-places.js'
 import type { GenerateRequest } from '../../../lib/generation/options.js'
+import type { PromptContext } from '../../../lib/generation/prompt.js'
 import { packageRoot } from '../../../lib/package-root.js'
+import { Tokenizer } from '../../../lib/tokenizer/tokenizer.js'
 
 export const tinyFolder = join(packageRoot, 'models', 'qwen2-vl-tiny')
 
@@ -76,4 +81,15 @@ function withPaths(message: ChatMessage): ChatMessage {
     return part
   })
   return { ...message, content }
+}
+
+/** What preparing a prompt needs of the bundled checkpoint. */
+export async function tinyContext(): Promise<PromptContext> {
+  const checkpoint = await openCheckpoint(tinyFolder)
+  return {
+    checkpoint,
+    tokenizer: await Tokenizer.load(checkpoint.tokenizerFiles),
+    template: ChatTemplate.ofCheckpoint(checkpoint.chatTemplate),
+    mediaPlaces: new MediaPlaces(2),
+  }
 }

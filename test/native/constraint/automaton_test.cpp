@@ -13,12 +13,6 @@ namespace {
 const auto t = text_symbol;
 const auto r = rule_symbol;
 
-Grammar with_rules(std::vector<GrammarRule> rules) {
-  Grammar grammar;
-  grammar.rules = std::move(rules);
-  return grammar;
-}
-
 StateId run(Automaton& automaton, StateId state, const std::string& text) {
   for (const char c : text) state = automaton.next(state, static_cast<uint8_t>(c));
   return state;

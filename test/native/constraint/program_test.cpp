@@ -13,12 +13,6 @@ namespace {
 const auto t = text_symbol;
 const auto r = rule_symbol;
 
-Grammar with_rules(std::vector<GrammarRule> rules) {
-  Grammar grammar;
-  grammar.rules = std::move(rules);
-  return grammar;
-}
-
 std::string refusal(const Grammar& grammar) {
   return CHECK_ERROR("ERR_INVALID_ARGUMENT", compile_grammar(grammar));
 }

@@ -45,6 +45,12 @@ inline GrammarSymbol repeat_symbol(uint32_t rule, uint32_t min,
   return RuleSymbol{rule, min, max};
 }
 
+inline Grammar with_rules(std::vector<GrammarRule> rules) {
+  Grammar grammar;
+  grammar.rules = std::move(rules);
+  return grammar;
+}
+
 /// JSON values, as RFC 8259 has them.
 inline Grammar json_grammar() {
   enum : uint32_t {

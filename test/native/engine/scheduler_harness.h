@@ -64,6 +64,21 @@ class Harness {
     return text;
   }
 
+  /// Computes a step in which something must go on, and ends the sequences that are at their
+  /// longest, taking them out of `open`.
+  void compute(const StepPlan& plan, std::vector<Sequence*>& open) {
+    CHECK(!plan.items.empty() || plan.vision != nullptr);
+    if (plan.vision != nullptr) finish_vision(plan.vision);
+    for (const StepItem& item : plan.items) {
+      scheduler.finish_item(item);
+      if (!item.wants_logits) continue;
+      scheduler.append_token(item.sequence);
+      if (item.sequence->num_tokens <= item.sequence->max_cached) continue;
+      scheduler.remove(item.sequence);
+      std::erase(open, item.sequence);
+    }
+  }
+
   void finish_vision(Sequence* sequence) {
     sequence->vision_end = 0;
     scheduler.finish_vision(sequence);

@@ -132,17 +132,8 @@ TEST(the_oldest_of_the_highest_priority_is_never_preempted_and_everyone_ends) {
       }
     }
     const StepPlan plan = harness.scheduler.plan();
-    CHECK(!plan.items.empty() || plan.vision != nullptr);
     for (const Sequence* sequence : plan.preempted) CHECK(sequence != first);
-    if (plan.vision != nullptr) harness.finish_vision(plan.vision);
-    for (const StepItem& item : plan.items) {
-      harness.scheduler.finish_item(item);
-      if (!item.wants_logits) continue;
-      harness.scheduler.append_token(item.sequence);
-      if (item.sequence->num_tokens <= item.sequence->max_cached) continue;
-      harness.scheduler.remove(item.sequence);
-      std::erase(open, item.sequence);
-    }
+    harness.compute(plan, open);
   }
   CHECK(open.empty());
   CHECK_EQ(harness.pool.num_used(), 0);

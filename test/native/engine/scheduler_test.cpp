@@ -124,17 +124,8 @@ TEST(the_oldest_is_never_preempted_and_everyone_ends) {
   while (!harness.scheduler.idle()) {
     CHECK(++steps < 2000);
     const StepPlan plan = harness.scheduler.plan();
-    CHECK(!plan.items.empty() || plan.vision != nullptr);
     for (const Sequence* sequence : plan.preempted) CHECK(sequence != open.front());
-    if (plan.vision != nullptr) harness.finish_vision(plan.vision);
-    for (const StepItem& item : plan.items) {
-      harness.scheduler.finish_item(item);
-      if (!item.wants_logits) continue;
-      harness.scheduler.append_token(item.sequence);
-      if (item.sequence->num_tokens <= item.sequence->max_cached) continue;
-      harness.scheduler.remove(item.sequence);
-      std::erase(open, item.sequence);
-    }
+    harness.compute(plan, open);
   }
   CHECK(open.empty());
   CHECK_EQ(harness.pool.num_used(), 0);

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "check.h"
-#include "kernels/support.h"
+#include "kernels/linear_case.h"
 
 namespace qvl::test {
 
@@ -24,32 +24,18 @@ constexpr Scheme kSchemes[] = {
     {8, 0}, {8, 128}, {8, 32}, {4, 32}, {4, 64}, {4, 128}, {4, 0}, {4, 128, true}, {8, 64, true},
 };
 
-// A linear layer with a quantised weight; rows of x, out and the residual have gaps.
-struct Layer {
-  int64_t rows, out_features, in_features;
-  int segments;
-  Activation activation;
+// A linear layer with a quantised weight.
+struct Layer : LinearCase {
   QuantizedLayout layout;
-  std::vector<float> x, bias, residual;
-  std::vector<char> panels;
   std::vector<float> weights;  // [N, K] before they were quantised
-
-  static constexpr int64_t kGap = 3;
 
   Layer(int64_t rows_, int64_t out_features_, int64_t in_features_, const Scheme& scheme,
         int segments_ = 1, Activation activation_ = Activation::kNone)
-      : rows(rows_),
-        out_features(out_features_),
-        in_features(in_features_),
-        segments(segments_),
-        activation(activation_) {
+      : LinearCase(rows_, out_features_, in_features_, segments_, activation_) {
     layout.in_features = in_features;
     layout.group_size = scheme.group == 0 ? in_features : scheme.group;
     layout.bits = scheme.bits;
     layout.has_zeros = scheme.has_zeros;
-    x = random_floats(rows * (in_features + kGap), 1);
-    bias = random_floats(out_features, 2);
-    residual = random_floats(rows * (out_features + kGap), 3);
     weights = random_floats(out_features * in_features, 4, 0.05f);
     panels.resize(static_cast<size_t>(kernels::num_panels(out_features) * layout.panel_bytes()));
     kernels::quantize_weight(panels.data(), layout, 0, out_features, weights.data(), Format::kF32);
@@ -70,21 +56,7 @@ struct Layer {
   }
 
   LinearArgs args(std::vector<float>& out) const {
-    out.assign(static_cast<size_t>(rows * (out_features + kGap)), -7.0f);
-    LinearArgs a{};
-    a.out = out.data();
-    a.x = x.data();
-    a.weight = panels.data();
-    a.bias = bias.data();
-    a.residual = residual.data();
-    a.rows = rows;
-    a.out_features = out_features;
-    a.in_features = in_features;
-    a.out_stride = out_features + kGap;
-    a.x_stride = in_features + kGap;
-    a.residual_stride = out_features + kGap;
-    a.segments = segments;
-    a.activation = activation;
+    LinearArgs a = LinearCase::args(out);
     a.quantized = &layout;
     return a;
   }

@@ -3,7 +3,7 @@
 #include <tuple>
 
 #include "check.h"
-#include "kernels/support.h"
+#include "kernels/linear_case.h"
 
 namespace qvl::test {
 
@@ -12,31 +12,16 @@ using kernels::Format;
 using kernels::KernelTable;
 using kernels::LinearArgs;
 
-// A linear layer with everything it needs; rows of x, out and the residual have gaps.
-struct Layer {
-  int64_t rows, out_features, in_features;
-  int segments;
+// A linear layer with everything it needs.
+struct Layer : LinearCase {
   Format format;
-  Activation activation;
-  std::vector<float> x, bias, residual;
-  std::vector<char> panels;
   std::vector<float> matrix;  // [N, K] as the panels hold it
   bool with_bias = true, with_residual = true;
   const void* const* weight_rows = nullptr;  // in place of the panels
 
-  static constexpr int64_t kGap = 3;
-
   Layer(int64_t rows_, int64_t out_features_, int64_t in_features_, Format format_,
         int segments_ = 1, Activation activation_ = Activation::kNone)
-      : rows(rows_),
-        out_features(out_features_),
-        in_features(in_features_),
-        segments(segments_),
-        format(format_),
-        activation(activation_) {
-    x = random_floats(rows * (in_features + kGap), 1);
-    bias = random_floats(out_features, 2);
-    residual = random_floats(rows * (out_features + kGap), 3);
+      : LinearCase(rows_, out_features_, in_features_, segments_, activation_), format(format_) {
     const std::vector<char> stored =
         as_format(random_floats(out_features * in_features, 4), format);
     matrix = as_floats(stored, format);
@@ -48,23 +33,12 @@ struct Layer {
   }
 
   LinearArgs args(std::vector<float>& out) const {
-    out.assign(static_cast<size_t>(rows * (out_features + kGap)), -7.0f);
-    LinearArgs a{};
-    a.out = out.data();
-    a.x = x.data();
-    a.weight = weight_rows == nullptr ? panels.data() : nullptr;
+    LinearArgs a = LinearCase::args(out);
+    if (weight_rows != nullptr) a.weight = nullptr;
     a.weight_rows = weight_rows;
-    a.bias = with_bias ? bias.data() : nullptr;
-    a.residual = with_residual ? residual.data() : nullptr;
-    a.rows = rows;
-    a.out_features = out_features;
-    a.in_features = in_features;
-    a.out_stride = out_features + kGap;
-    a.x_stride = in_features + kGap;
-    a.residual_stride = out_features + kGap;
-    a.segments = segments;
+    if (!with_bias) a.bias = nullptr;
+    if (!with_residual) a.residual = nullptr;
     a.format = format;
-    a.activation = activation;
     return a;
   }
 

@@ -44,30 +44,23 @@ inline Vector make(const Lane& lane) {
 
 struct AllLanes {};
 
-class FirstLanes {
- public:
-  explicit FirstLanes(int64_t count)
-      : count_(count < 0        ? 0
-               : count < kLanes ? static_cast<int>(count)
-                                : kLanes) {}
-  int count() const { return count_; }
-
- private:
-  int count_;
-};
-
 // ---- memory ----
 
-inline Vector load(const float* from, const FirstLanes& lanes) {
-  return make([&](int i) { return i < lanes.count() ? from[i] : 0.0f; });
+inline Vector load(const float* from, AllLanes = {}) {
+  return make([&](int i) { return from[i]; });
 }
-inline void store(float* to, const Vector& value, const FirstLanes& lanes) {
-  for (int i = 0; i < lanes.count(); ++i) to[i] = value.lane[i];
-}
-inline Vector load(const float* from, AllLanes = {}) { return load(from, FirstLanes(kLanes)); }
 inline void store(float* to, const Vector& value, AllLanes = {}) {
-  store(to, value, FirstLanes(kLanes));
+  for (int i = 0; i < kLanes; ++i) to[i] = value.lane[i];
 }
+
+}  // namespace
+}  // namespace qvl::kernels::QVL_ISA
+
+#include "kernels/cpu/counted_lanes.h"
+
+namespace qvl::kernels::QVL_ISA {
+namespace {
+
 inline Vector load_broadcast(const float* from) {
   return make([&](int) { return *from; });
 }
