@@ -15,7 +15,7 @@ export class LimitSampler {
   readonly #threads: number
   readonly #seconds: number
 
-  /** @param seconds for each limit at a time. */
+  /** @param seconds for the bandwidth at a time; arithmetic takes half of it. */
   constructor(threads: number, seconds: number) {
     this.#threads = threads
     this.#seconds = seconds
@@ -23,17 +23,24 @@ export class LimitSampler {
 
   /** Measures every limit once and adds the rates to `sink` as well. */
   async sample(sink: Rates[] = []): Promise<void> {
-    for (const name of nativeBinding().limitNames()) {
-      // The bandwidth needs passes over much memory, an arithmetic rate less.
-      const seconds = name === 'read' ? this.#seconds : this.#seconds / 2
-      const rate = await nativeBinding()
-        .measureLimit(name, this.#threads, seconds)
-        .catch((error: unknown) => {
-          throw fromNativeError(error)
-        })
-      append(sink, { name, rates: [rate] })
-      this.add({ name, rates: [rate] })
-    }
+    for (const name of nativeBinding().limitNames()) await this.#measure(name, sink)
+  }
+
+  /** Likewise, but the bandwidth alone, which changes as the machine's neighbours work or rest. */
+  sampleBandwidth(sink: Rates[]): Promise<void> {
+    return this.#measure('read', sink)
+  }
+
+  async #measure(name: string, sink: Rates[]): Promise<void> {
+    // The bandwidth needs passes over much memory, an arithmetic rate less.
+    const seconds = name === 'read' ? this.#seconds : this.#seconds / 2
+    const rate = await nativeBinding()
+      .measureLimit(name, this.#threads, seconds)
+      .catch((error: unknown) => {
+        throw fromNativeError(error)
+      })
+    append(sink, { name, rates: [rate] })
+    this.add({ name, rates: [rate] })
   }
 
   /** Takes rates that were measured elsewhere in the same run. */

@@ -8,12 +8,10 @@ export interface Effort {
   runs: number
   /** A row is not repeated once it has used this many seconds. */
   rowSeconds: number
-  /** Time of each limit at a time. */
-  limitSeconds: number
 }
 
-export const thorough: Effort = { runs: 5, rowSeconds: 12, limitSeconds: 0.1 }
-export const quick: Effort = { runs: 1, rowSeconds: 0, limitSeconds: 0.02 }
+export const thorough: Effort = { runs: 5, rowSeconds: 12 }
+export const quick: Effort = { runs: 1, rowSeconds: 0 }
 
 /** What runs take, each after another look at the limits. */
 export class Stopwatch {
@@ -31,21 +29,21 @@ export class Stopwatch {
   }
 
   /**
-   * Times runs, and the limits before each and after the last.
+   * Times runs, and the limits: all of them before the first, the bandwidth before each and after the last.
    *
    * @param run gives its own time in seconds, as it may prepare things before.
    */
   async time(run: () => Promise<number>): Promise<Timed> {
     const timed: Timed = { seconds: [], limits: [] }
     const begin = performance.now()
+    await this.#limits.sample(timed.limits)
     do {
-      await this.#limits.sample(timed.limits)
       timed.seconds.push(await run())
+      await this.#limits.sampleBandwidth(timed.limits)
     } while (
       timed.seconds.length < this.#effort.runs &&
       performance.now() - begin < this.#effort.rowSeconds * 1000
     )
-    await this.#limits.sample(timed.limits)
     return timed
   }
 }
