@@ -30,3 +30,18 @@ endfunction()
 foreach(layer kernels io backend model constraint engine)
   qvl_tests(${layer})
 endforeach()
+
+# Every test/cuda/<folder>/*_test.cpp runs the product's CUDA code: on the simulator, or on the GPU
+# where QVL_TEST_GPU is set in the environment of ctest.
+if(QVL_CUDA_FAMILIES)
+  add_custom_target(qvl_ptx ALL DEPENDS ${QVL_CUDA_PTX} ${QVL_CUDA_FOLDER}/modules.txt)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/cuda/kernels/*_test.cpp)
+  foreach(source ${sources})
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(cuda_${name} ${source} ${CMAKE_SOURCE_DIR}/test/native/main.cpp)
+    target_include_directories(cuda_${name} PRIVATE
+      ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/test/cuda ${CMAKE_SOURCE_DIR}/native)
+    target_link_libraries(cuda_${name} PRIVATE qvl_cuda_backend)
+    add_dependencies(cuda_${name} qvl_ptx)
+  endforeach()
+endif()

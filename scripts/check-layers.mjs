@@ -13,11 +13,12 @@ const nativeLayers = {
   io: ['common'],
   backend: ['common'],
   'backend/cpu': ['common', 'backend', 'kernels'],
+  'backend/cuda': ['common', 'backend', 'kernels'],
   model: ['common', 'io', 'backend'],
   constraint: ['common'],
   engine: ['common', 'io', 'backend', 'model', 'constraint'],
   // The addon creates the backend and the model and hands them to the engine.
-  addon: ['common', 'io', 'backend', 'backend/cpu', 'model', 'constraint', 'engine'],
+  addon: ['common', 'io', 'backend', 'backend/cpu', 'backend/cuda', 'model', 'constraint', 'engine'],
   kernels: [],
 }
 
@@ -51,7 +52,8 @@ for (const file of files(join(root, 'native'), /\.(h|cpp)$/).concat(
 )) {
   const layer = nativeLayerOf(relative(root, file).replace(/^native\//, ''))
   for (const [, target] of readFileSync(file, 'utf8').matchAll(/^\s*#include\s+"([^"]+)"/gm)) {
-    const targetLayer = nativeLayerOf(target)
+    // Device code includes its neighbours by their bare names: nvcc gets no include paths.
+    const targetLayer = target.includes('/') ? nativeLayerOf(target) : layer
     if (targetLayer !== layer && !nativeLayers[layer].includes(targetLayer)) report(file, target)
   }
   const includesNapi = /#include\s+<napi\.h>/.test(readFileSync(file, 'utf8'))
