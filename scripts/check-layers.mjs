@@ -18,7 +18,16 @@ const nativeLayers = {
   constraint: ['common'],
   engine: ['common', 'io', 'backend', 'model', 'constraint'],
   // The addon creates the backend and the model and hands them to the engine.
-  addon: ['common', 'io', 'backend', 'backend/cpu', 'backend/cuda', 'model', 'constraint', 'engine'],
+  addon: [
+    'common',
+    'io',
+    'backend',
+    'backend/cpu',
+    'backend/cuda',
+    'model',
+    'constraint',
+    'engine',
+  ],
   kernels: [],
 }
 
