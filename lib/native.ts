@@ -1,5 +1,7 @@
 /** The only module that touches the addon. It names and types every native function. */
 import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { BackendError } from './errors.js'
 import { packageRoot } from './package-root.js'
 
 /** Hyper-parameters as the core takes them: native/model/config.h, camelCase. */
@@ -275,12 +277,32 @@ export interface NativeBinding {
   measureLimit(name: string, threads: number, seconds: number): Promise<number>
 }
 
-const require = createRequire(import.meta.url)
-
 let binding: NativeBinding | undefined
 
-/** Loads the addon on first use. Throws what node-gyp-build throws when there is none. */
+/** Loads the addon on first use: the package's own for this platform, or one built from source. */
 export function nativeBinding(): NativeBinding {
-  const nodeGypBuild = require('node-gyp-build') as (directory: string) => unknown
-  return (binding ??= nodeGypBuild(packageRoot) as NativeBinding)
+  return (binding ??= loadBinding())
+}
+
+function loadBinding(): NativeBinding {
+  const nodeGypBuild = createRequire(import.meta.url)('node-gyp-build') as {
+    (directory: string): unknown
+    resolve(directory: string): string
+  }
+  const { platform, arch } = process
+  let file: string | undefined
+  try {
+    file = nodeGypBuild.resolve(packageRoot)
+    return nodeGypBuild(packageRoot) as NativeBinding
+  } catch (cause) {
+    const what = file
+      ? `The binary ${file} cannot be loaded here (${(cause as Error).message})`
+      : `There is no prebuilt binary for this machine (${platform}-${arch})`
+    throw new BackendError(
+      'ERR_NO_BINARY',
+      `${what}: build one with "npm install cmake-js node-addon-api && node ` +
+        `${join(packageRoot, 'scripts', 'build-native.mjs')}", which needs cmake 3.18 and a C++20 compiler.`,
+      { cause, details: { platform: `${platform}-${arch}`, tried: file ?? packageRoot } },
+    )
+  }
 }

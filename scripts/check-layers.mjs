@@ -34,7 +34,7 @@ const nativeLayers = {
 /** What each folder of lib/ may import; `.` is lib itself. */
 const leaf = ['errors', 'suggest', 'recent']
 const libLayers = {
-  native: ['package-root'],
+  native: ['package-root', 'errors'],
   'package-root': [],
   errors: [],
   suggest: [],

@@ -7,7 +7,7 @@
  * AVIF and SVG are what libheif and librsvg make of them.
  */
 import type { Metadata, SharpOptions } from 'sharp'
-import { ImageError } from '../errors.js'
+import { BackendError, ImageError } from '../errors.js'
 import type { NativeRawPixels } from '../native.js'
 import { PNG_GREY_ALPHA, PNG_RGBA, readContainer, type Container } from './container.js'
 import { DEFAULT_MEDIA_OPTIONS, type MediaOptions } from './media-options.js'
@@ -124,6 +124,7 @@ async function decoding<T>(bytes: Uint8Array, run: () => Promise<T>): Promise<T>
   try {
     return await run()
   } catch (cause) {
+    if (cause instanceof BackendError) throw cause // not the picture's fault
     const reason = (cause as Error).message.trim().replace(/\s*\n\s*/g, '; ')
     throw new ImageError(
       'ERR_IMAGE_DECODE',
