@@ -36,6 +36,8 @@ struct Quantization {
   /// Products round the activations to 8-bit integers too, with a scale for every row and block of
   /// inputs, and sum integers. Otherwise activations stay as they are.
   bool int8_activations = false;
+  /// There is a zero point for every output and group; otherwise it is 8 or 128.
+  bool has_zeros = false;
 
   bool is_quantized() const { return bits != 0; }
 };
@@ -53,6 +55,9 @@ struct WeightSpec {
   /// Where is_quantized(), dtype has no meaning. With 8-bit activations, a segment must be a whole
   /// number of groups, or of blocks of kActivationBlock inputs where groups are larger.
   Quantization quantization{};
+  /// Of a quantised matrix: its input k, which groups are counted by, is input input_order[k] of
+  /// what it is multiplied with. Empty: as they come.
+  std::vector<int32_t> input_order{};
 };
 
 /// Inputs that share a scale of 8-bit activations, at most.
@@ -63,6 +68,16 @@ inline constexpr int64_t kActivationBlock = 128;
 struct WeightRows {
   const void* data = nullptr;
   int64_t num_rows = 0;
+};
+
+/// A group of inputs of a matrix that comes quantised, for some of its outputs.
+struct QuantizedBlock {
+  int64_t group = 0;
+  int64_t first_row = 0;
+  int64_t num_rows = 0;
+  const uint8_t* codes = nullptr;    // [inputs of the group][num_rows], below 2^bits
+  const uint16_t* scales = nullptr;  // [num_rows] fp16, finite
+  const uint8_t* zeros = nullptr;    // [num_rows] below 2^bits; null where the matrix has none
 };
 
 /// A weight matrix in a backend's own layout, or where it lies in memory that somebody else owns.
@@ -102,7 +117,7 @@ struct SequenceSpan {
 };
 
 /// kSwiGlu: the weight is a gate's rows, then as many of what it lets through, and out has half of
-/// its out_features: out = silu(x gate^T) * (x up^T). No bias, no residual.
+/// its out_features: out = silu(x gate^T + b) * (x up^T + b). No residual.
 enum class Activation : uint8_t { kNone, kQuickGelu, kGelu, kSwiGlu };
 
 struct LinearOptions {
@@ -140,6 +155,9 @@ class Backend {
   virtual void write_weight(Weight& weight, int64_t first_row, int64_t num_rows, const void* rows,
                             DType dtype) = 0;
   static constexpr int64_t kWeightRowAlignment = 32;
+  /// Stores a block of a matrix whose codes are known already. Safe to call from several threads
+  /// for blocks of different groups, and for rows as write_weight().
+  virtual void write_quantized(Weight& weight, const QuantizedBlock& block) = 0;
   /// A weight that stays where it is: `parts` on top of each other. Operations give the same bits
   /// as with a packed one, more slowly. `owner` keeps the memory.
   virtual std::unique_ptr<Weight> wrap_weight(const WeightSpec& spec,

@@ -45,15 +45,6 @@ std::string printable(std::string_view name) {
 
 std::string text(uint64_t value) { return std::to_string(value); }
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  constexpr size_t kMaxDims = 8;
-  std::string out = "[";
-  for (size_t i = 0; i < std::min(shape.size(), kMaxDims); ++i) {
-    out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-  }
-  return out + (shape.size() > kMaxDims ? ", ...]" : "]");
-}
-
 [[noreturn]] void fail_file(const std::string& code, const std::string& file,
                             const std::string& what) {
   throw Error(code, file + ": " + what, {{"file", file}});
@@ -297,6 +288,15 @@ std::string read_header(const InputFile& input, const std::string& file) {
 }
 
 }  // namespace
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  constexpr size_t kMaxDims = 8;
+  std::string out = "[";
+  for (size_t i = 0; i < std::min(shape.size(), kMaxDims); ++i) {
+    out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  }
+  return out + (shape.size() > kMaxDims ? ", ...]" : "]");
+}
 
 std::vector<TensorEntry> parse_safetensors_header(std::string_view header, uint64_t data_size,
                                                   const std::string& file_name) {

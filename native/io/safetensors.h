@@ -23,6 +23,9 @@ struct TensorEntry {
   int file = 0;  // index in Checkpoint::files()
 };
 
+/// "[2, 3]", for messages.
+std::string shape_text(const std::vector<int64_t>& shape);
+
 /// Parses and checks one file's header. `header` is the JSON text, `data_size` the number of bytes
 /// after it. The result is in the order of the data, and offsets in it are relative to the data
 /// section: the ranges cover it from the first byte to the last without hole or overlap. Throws

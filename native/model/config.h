@@ -3,6 +3,8 @@
 #include <array>
 #include <cstdint>
 
+#include "model/stored_quantization.h"
+
 namespace qvl {
 
 /// The vision tower's hyper-parameters (config.json: vision_config).
@@ -36,6 +38,7 @@ struct ModelConfig {
   std::array<double, 3> image_mean{0.48145466, 0.4578275, 0.40821073};
   std::array<double, 3> image_std{0.26862954, 0.26130258, 0.27577711};
   double rescale_factor = 1.0 / 255.0;
+  StoredQuantization stored_quantization{};
 
   int64_t head_dim() const { return hidden_size / num_heads; }  // D
 };

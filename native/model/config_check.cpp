@@ -143,10 +143,12 @@ void check_options(const ModelOptions& options) {
 
 void check_tensor_names(const Checkpoint& checkpoint, const ModelConfig& config) {
   for (const auto& [name, tensor] : checkpoint.tensors()) {
-    if (name.ends_with(".qweight")) {
+    const bool is_known = config.stored_quantization.method != StoredQuantization::Method::kNone;
+    if (name.ends_with(".qweight") && !is_known) {
       throw Error("ERR_CHECKPOINT_UNSUPPORTED",
                   "the checkpoint is quantised (it holds " + name +
-                      "); use the BF16, F16 or F32 checkpoint of the same model",
+                      "), but neither config.json (quantization_config) nor quantize_config.json "
+                      "says how: take these files from the published checkpoint",
                   {{"tensor", name}});
     }
     const std::string published = published_name(name);

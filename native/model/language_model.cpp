@@ -64,6 +64,10 @@ DecoderWeights DecoderWeights::load(const ModelConfig& config, WeightLoader& loa
         loader.matrix({{mlp + "gate_proj.weight", {inner, hidden}},
                        {mlp + "up_proj.weight", {inner, hidden}}}),
         loader.matrix({{mlp + "down_proj.weight", {hidden, inner}}}, shared_segments(inner)),
+        loader.optional_vector({{attn + "o_proj.bias", {hidden}}}),
+        loader.optional_vector({{mlp + "down_proj.bias", {hidden}}}),
+        loader.optional_vector(
+            {{mlp + "gate_proj.bias", {inner}}, {mlp + "up_proj.bias", {inner}}}),
     });
   }
   weights.norm = loader.vector({{"model.norm.weight", {hidden}}});
@@ -221,12 +225,12 @@ void LanguageModel::run_layer(const Step& step, int64_t index, Activations& acti
     keep_wanted_rows(step, activations);
   }
   const Tensor x = activations.x;
-  backend_->linear(x, activations.attended, *layer.o_proj, {nullptr, &x});
+  backend_->linear(x, activations.attended, *layer.o_proj, {layer.o_proj_bias.get(), &x});
   backend_->rms_norm(activations.normed, x, *layer.post_attention_norm, config_.rms_norm_eps);
   const Tensor inner = inner_.first_rows(x.rows);
   backend_->linear(inner, activations.normed, *layer.gate_up,
-                   {nullptr, nullptr, Activation::kSwiGlu});
-  backend_->linear(x, inner, *layer.down_proj, {nullptr, &x});
+                   {layer.gate_up_bias.get(), nullptr, Activation::kSwiGlu});
+  backend_->linear(x, inner, *layer.down_proj, {layer.down_proj_bias.get(), &x});
 }
 
 /// From x to attended; in the last layer only the wanted rows of it.

@@ -23,6 +23,9 @@ struct DecoderLayerWeights {
   std::unique_ptr<Weight> o_proj;                           // [C, C]
   std::unique_ptr<Weight> gate_up;                          // [2F, C]
   std::unique_ptr<Weight> down_proj;                        // [C, F]
+  // Published models have none of these biases, but quantisers make room for them.
+  std::unique_ptr<Buffer> o_proj_bias, down_proj_bias;  // [C] or null
+  std::unique_ptr<Buffer> gate_up_bias;                 // [2F] or null
 };
 
 struct DecoderWeights {

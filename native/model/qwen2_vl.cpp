@@ -62,7 +62,7 @@ std::unique_ptr<Model> load_qwen2_vl(std::shared_ptr<const Checkpoint> checkpoin
   check_tensor_names(*checkpoint, config);
   std::shared_ptr<const CheckpointMapping> mapping;
   if (options.map_weights) mapping = std::make_shared<CheckpointMapping>(checkpoint);
-  WeightLoader loader(*checkpoint, *backend, options, mapping);
+  WeightLoader loader(*checkpoint, *backend, options, mapping, config.stored_quantization);
   VisionTower tower = VisionTower::load(config, loader, backend);
   DecoderWeights decoder = DecoderWeights::load(config, loader);
   loader.run(progress, cancellation);

@@ -22,14 +22,6 @@ constexpr std::string_view kModel = "model.";
 constexpr std::string_view kNewerVisual = "model.visual.";
 constexpr std::string_view kNewerModel = "model.language_model.";
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) {
-    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  }
-  return text + "]";
-}
-
 /// The name that transformers writes since 4.52 for a published one.
 std::string newer_name(std::string_view published) {
   if (published.starts_with(kVisual)) return std::string(kModel).append(published);
@@ -70,18 +62,24 @@ DType WeightLoader::dtype_of(const TensorEntry& tensor) const {
               {{"tensor", tensor.name}, {"file", file_of(tensor)}});
 }
 
-const TensorEntry& WeightLoader::find(const TensorPart& part) const {
-  const std::string newer = newer_name(part.name);
-  const TensorEntry* tensor = checkpoint_.find(part.name);
-  const TensorEntry* other = newer == part.name ? nullptr : checkpoint_.find(newer);
+/// Under either name; null where the checkpoint has neither.
+const TensorEntry* WeightLoader::lookup(const std::string& name) const {
+  const std::string newer = newer_name(name);
+  const TensorEntry* tensor = checkpoint_.find(name);
+  const TensorEntry* other = newer == name ? nullptr : checkpoint_.find(newer);
   if (tensor != nullptr && other != nullptr) {
     throw Error("ERR_CHECKPOINT_DUPLICATE_TENSOR",
-                "the checkpoint holds one tensor under two names, " + part.name + " and " + newer +
+                "the checkpoint holds one tensor under two names, " + name + " and " + newer +
                     ": remove one of them",
-                {{"tensor", part.name}, {"file", file_of(*other)}});
+                {{"tensor", name}, {"file", file_of(*other)}});
   }
-  if (tensor == nullptr) tensor = other;
+  return tensor == nullptr ? other : tensor;
+}
+
+const TensorEntry& WeightLoader::find(const TensorPart& part) const {
+  const TensorEntry* tensor = lookup(part.name);
   if (tensor == nullptr) {
+    const std::string newer = newer_name(part.name);
     throw Error("ERR_CHECKPOINT_MISSING_TENSOR",
                 "tensor " + part.name + (newer == part.name ? "" : " (or " + newer + ")") +
                     " is in none of the " + std::to_string(checkpoint_.files().size()) +
@@ -99,6 +97,7 @@ const TensorEntry& WeightLoader::find(const TensorPart& part) const {
 }
 
 std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& parts, int segments) {
+  if (is_stored_quantized(parts.front())) return quantized_matrix(parts, segments);
   WeightSpec spec{0, 0, DType::kF32, segments, {}};
   std::vector<const TensorEntry*> tensors;
   for (const TensorPart& part : parts) {
@@ -158,6 +157,8 @@ void WeightLoader::add_jobs(Weight& weight, const std::vector<const TensorEntry*
       const bool may_begin = row % kAlignment == 0;
       if (row == 0 || (may_begin && groups_.back().size_bytes >= kGroupBytes)) {
         groups_.emplace_back();
+        groups_.back().tensor = tensor;
+        groups_.back().offset = static_cast<uint64_t>(done) * row_bytes;
       }
       const int64_t border = (row + step) / kAlignment * kAlignment;
       const int64_t count = std::min(border - row, tensor->shape[0] - done);
@@ -172,74 +173,116 @@ void WeightLoader::add_jobs(Weight& weight, const std::vector<const TensorEntry*
 
 std::unique_ptr<Buffer> WeightLoader::vector(const std::vector<TensorPart>& parts) {
   int64_t size = 0;
-  std::vector<const TensorEntry*> tensors;
-  for (const TensorPart& part : parts) {
-    tensors.push_back(&find(part));
-    size += part.shape[0];
-  }
+  for (const TensorPart& part : parts) size += part.shape[0];
   std::unique_ptr<Buffer> buffer = backend_.allocate(static_cast<size_t>(size) * sizeof(float));
   auto* values = static_cast<float*>(buffer->data());
-  for (const TensorEntry* tensor : tensors) {
-    const DType dtype = dtype_of(*tensor);
-    const int64_t count = tensor->shape[0];
-    std::vector<unsigned char> bytes(static_cast<size_t>(count) * dtype_size(dtype));
-    checkpoint_.read(*tensor, 0, bytes.size(), bytes.data());
-    vector_bytes_ += bytes.size();
-    backend_.upload_f32(values, bytes.data(), dtype, count);
-    values += count;
+  for (const TensorPart& part : parts) {
+    read_vector(find(part), values);
+    values += part.shape[0];
   }
   return buffer;
 }
 
-/// Buffers that jobs are read into, one for each thread that reads.
+std::unique_ptr<Buffer> WeightLoader::optional_vector(const std::vector<TensorPart>& parts) {
+  const auto is_there = [&](const TensorPart& part) { return holds_numbers(part); };
+  if (std::none_of(parts.begin(), parts.end(), is_there)) return nullptr;
+  int64_t size = 0;
+  for (const TensorPart& part : parts) size += part.shape[0];
+  const std::vector<float> zeros(static_cast<size_t>(size));
+  std::unique_ptr<Buffer> buffer = backend_.allocate(zeros.size() * sizeof(float));
+  backend_.upload(buffer->data(), zeros.data(), zeros.size() * sizeof(float));
+  auto* values = static_cast<float*>(buffer->data());
+  for (const TensorPart& part : parts) {
+    if (lookup(part.name) != nullptr) read_vector(find(part), values);
+    values += part.shape[0];
+  }
+  return buffer;
+}
+
+/// values [elements of the tensor] = its numbers, widened.
+void WeightLoader::read_vector(const TensorEntry& tensor, float* values) {
+  const DType dtype = dtype_of(tensor);
+  const int64_t count = tensor.shape[0];
+  std::vector<unsigned char> bytes(static_cast<size_t>(count) * dtype_size(dtype));
+  checkpoint_.read(tensor, 0, bytes.size(), bytes.data());
+  vector_bytes_ += bytes.size();
+  backend_.upload_f32(values, bytes.data(), dtype, count);
+}
+
+/// Whether there is such a tensor, with other bytes than zeros.
+bool WeightLoader::holds_numbers(const TensorPart& part) const {
+  if (lookup(part.name) == nullptr) return false;
+  const TensorEntry& tensor = find(part);
+  std::vector<unsigned char> bytes(static_cast<size_t>(part.shape[0]) *
+                                   dtype_size(dtype_of(tensor)));
+  checkpoint_.read(tensor, 0, bytes.size(), bytes.data());
+  return std::any_of(bytes.begin(), bytes.end(), [](unsigned char byte) { return byte != 0; });
+}
+
+// ---- reading ----
+
+/// What jobs are read with, one for each thread that reads.
 class WeightLoader::Staging {
  public:
   explicit Staging(uint64_t size_bytes) : size_bytes_(size_bytes) {}
 
-  using Bytes = std::unique_ptr<unsigned char[]>;
+  struct Memory {
+    std::unique_ptr<unsigned char[]> bytes;
+    QuantizedReader quantized;
+  };
 
-  Bytes take() {
+  std::unique_ptr<Memory> take() {
     {
       const std::lock_guard lock(mutex_);
       if (!free_.empty()) {
-        Bytes bytes = std::move(free_.back());
+        std::unique_ptr<Memory> memory = std::move(free_.back());
         free_.pop_back();
-        return bytes;
+        return memory;
       }
     }
-    return std::make_unique_for_overwrite<unsigned char[]>(size_bytes_);
+    auto memory = std::make_unique<Memory>();
+    memory->bytes = std::make_unique_for_overwrite<unsigned char[]>(size_bytes_);
+    return memory;
   }
 
-  void give_back(Bytes bytes) {
+  void give_back(std::unique_ptr<Memory> memory) {
     const std::lock_guard lock(mutex_);
-    free_.push_back(std::move(bytes));
+    free_.push_back(std::move(memory));
   }
 
  private:
   const uint64_t size_bytes_;
   std::mutex mutex_;
-  std::vector<Bytes> free_;
+  std::vector<std::unique_ptr<Memory>> free_;
 };
 
 void WeightLoader::run_group(const Group& group, Staging& staging,
                              const CancellationFlag* cancellation) const {
-  Staging::Bytes bytes = staging.take();
-  for (const Job& job : group.jobs) {
+  std::unique_ptr<Staging::Memory> memory = staging.take();
+  const auto check = [&] {
     if (cancellation != nullptr && cancellation->cancelled()) throw Cancelled{};
-    checkpoint_.read(*job.tensor, job.offset(), job.size_bytes(), bytes.get());
-    backend_.write_weight(*job.weight, job.first_row, job.num_rows, bytes.get(), job.dtype);
+  };
+  for (const Job& job : group.jobs) {
+    check();
+    unsigned char* bytes = memory->bytes.get();
+    checkpoint_.read(*job.tensor, job.offset(), job.size_bytes(), bytes);
+    backend_.write_weight(*job.weight, job.first_row, job.num_rows, bytes, job.dtype);
   }
-  staging.give_back(std::move(bytes));
+  for (const QuantizedJob& job : group.quantized_jobs) {
+    check();
+    run_quantized_job(job, memory->quantized);
+  }
+  staging.give_back(std::move(memory));
 }
 
 void WeightLoader::run(const std::function<void(const LoadProgress&)>& progress,
                        const CancellationFlag* cancellation) {
   // In the order of the files, which is how the system reads ahead.
   std::sort(groups_.begin(), groups_.end(), [](const Group& a, const Group& b) {
-    const auto place = [](const Job& job) {
-      return std::pair(job.tensor->file, job.tensor->begin + job.offset());
+    const auto place = [](const Group& group) {
+      return std::pair(group.tensor->file, group.tensor->begin + group.offset);
     };
-    return place(a.jobs.front()) < place(b.jobs.front());
+    return place(a) < place(b);
   });
   uint64_t largest = 0;
   LoadProgress state{vector_bytes_, vector_bytes_};
@@ -253,8 +296,8 @@ void WeightLoader::run(const std::function<void(const LoadProgress&)>& progress,
   backend_.parallel(static_cast<int64_t>(groups_.size()), [&](int64_t index) {
     const auto at = static_cast<size_t>(index);
     if (at + kGroupsAhead < groups_.size()) {
-      const Job& ahead = groups_[at + kGroupsAhead].jobs.front();
-      checkpoint_.prefetch(*ahead.tensor, ahead.offset(), groups_[at + kGroupsAhead].size_bytes);
+      const Group& ahead = groups_[at + kGroupsAhead];
+      checkpoint_.prefetch(*ahead.tensor, ahead.offset, ahead.size_bytes);
     }
     run_group(groups_[at], staging, cancellation);
     const std::lock_guard lock(mutex);
@@ -262,6 +305,7 @@ void WeightLoader::run(const std::function<void(const LoadProgress&)>& progress,
     if (progress) progress(state);
   });
   groups_.clear();
+  quantized_tensors_.clear();
 }
 
 }  // namespace qvl

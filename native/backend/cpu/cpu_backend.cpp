@@ -9,6 +9,7 @@
 #include "backend/cpu/cpu_backend_impl.h"
 #include "backend/cpu/cpu_features.h"
 #include "common/error.h"
+#include "kernels/cpu/pack_quantized.h"
 #include "kernels/cpu/processor.h"
 
 namespace qvl {
@@ -74,6 +75,7 @@ kernels::QuantizedLayout make_layout(const WeightSpec& spec) {
   layout.in_features = spec.in_features;
   layout.group_size = group == 0 ? spec.in_features : group;
   layout.bits = quantization.bits;
+  layout.has_zeros = quantization.has_zeros;
   static_assert(kActivationBlock == kernels::kMaxActivationBlock);
   require(spec.segments == 1 || spec.in_features / spec.segments % layout.activation_block() == 0,
           "a segment must be whole groups");
@@ -87,6 +89,18 @@ void CpuWeight::check_spec() const {
   require(spec_.segments == 1 || spec_.segments == 2 || spec_.segments == 4 || spec_.segments == 8,
           "segments must be 1, 2, 4 or 8");
   require(spec_.in_features % spec_.segments == 0, "segments must divide in_features");
+  if (!spec_.input_order.empty()) check_input_order();
+}
+
+void CpuWeight::check_input_order() const {
+  require(spec_.quantization.is_quantized(), "only a quantised weight may order its inputs");
+  std::vector<bool> seen(static_cast<size_t>(spec_.in_features));
+  for (const int32_t input : spec_.input_order) {
+    require(input >= 0 && input < spec_.in_features && !seen[static_cast<size_t>(input)],
+            "an order of inputs must have each of them once");
+    seen[static_cast<size_t>(input)] = true;
+  }
+  require(spec_.input_order.size() == seen.size(), "an order of inputs must have all of them");
 }
 
 CpuWeight::CpuWeight(const WeightSpec& spec) : spec_(spec) {
@@ -181,6 +195,19 @@ void CpuBackend::write_weight(Weight& weight, int64_t first_row, int64_t num_row
   }
   kernels::pack_weight(matrix.panels(), to_format(spec.dtype), spec.in_features, first_row,
                        num_rows, rows, to_format(dtype));
+}
+
+void CpuBackend::write_quantized(Weight& weight, const QuantizedBlock& block) {
+  auto& matrix = static_cast<CpuWeight&>(weight);
+  require(matrix.layout() != nullptr, "write_quantized to a weight that is not quantised");
+  const kernels::QuantizedLayout& layout = *matrix.layout();
+  require(block.first_row >= 0 && block.num_rows >= 0 &&
+              block.num_rows <= matrix.spec().out_features - block.first_row,
+          "write_quantized outside the weight");
+  require(block.group >= 0 && block.group < layout.num_groups(), "write_quantized: no such group");
+  require((block.zeros != nullptr) == layout.has_zeros, "write_quantized: zero points");
+  kernels::pack_quantized(matrix.panels(), layout, block.group, block.first_row, block.num_rows,
+                          block.codes, block.scales, block.zeros);
 }
 
 std::unique_ptr<Weight> CpuBackend::wrap_weight(const WeightSpec& spec,

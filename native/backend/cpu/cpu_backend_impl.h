@@ -44,6 +44,7 @@ class CpuWeight final : public Weight {
 
  private:
   void check_spec() const;
+  void check_input_order() const;
 
   WeightSpec spec_;
   std::optional<kernels::QuantizedLayout> layout_;
@@ -89,6 +90,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Weight> create_weight(const WeightSpec& spec) override;
   void write_weight(Weight& weight, int64_t first_row, int64_t num_rows, const void* rows,
                     DType dtype) override;
+  void write_quantized(Weight& weight, const QuantizedBlock& block) override;
   std::unique_ptr<Weight> wrap_weight(const WeightSpec& spec, std::span<const WeightRows> parts,
                                       std::shared_ptr<const void> owner) override;
   std::unique_ptr<KvCache> create_kv_cache(const KvCacheSpec& spec) override;
@@ -134,7 +136,9 @@ class CpuBackend final : public Backend {
                            const std::function<void(const Part&, int thread)>& body);
   void linear_packed(const kernels::LinearArgs& args);
   /// SwiGLU of a weight whose halves do not begin at panels: in two steps.
-  void linear_then_swiglu(Tensor out, Tensor x, const Weight& weight);
+  void linear_then_swiglu(Tensor out, Tensor x, const Weight& weight, const Buffer* bias);
+  /// The rows of x with their columns in the order of the weight's inputs.
+  Tensor in_input_order(Tensor x, const std::vector<int32_t>& order);
   void linear_int8(const kernels::LinearArgs& args);
   /// One key/value head's queries in one sequence or segment: an AttentionArgs and a row range.
   struct AttentionTask {
@@ -157,7 +161,8 @@ class CpuBackend final : public Backend {
   std::vector<Scratch> thread_scratch_;  // one a thread
   Scratch shared_scratch_;
   Scratch gate_up_scratch_;
-  Scratch partials_;  // of attention over parts of the keys
+  Scratch ordered_scratch_;  // of in_input_order
+  Scratch partials_;         // of attention over parts of the keys
 };
 
 /// Throws Error(ERR_INTERNAL) when `condition` is false: a caller broke the interface.

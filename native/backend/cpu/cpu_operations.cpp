@@ -48,6 +48,17 @@ kernels::RowsArgs rows_args(const Tensor& out, const Tensor& x) {
   return {out.f32(), x.f32(), out.cols, out.row_stride, x.row_stride};
 }
 
+/// Row `row` with its columns as the caller counts them.
+void unpack_quantized(float* to, const CpuWeight& matrix, int64_t row) {
+  const std::vector<int32_t>& order = matrix.spec().input_order;
+  if (order.empty()) {
+    return kernels::unpack_quantized_row(to, matrix.panels(), *matrix.layout(), row);
+  }
+  std::vector<float> values(order.size());
+  kernels::unpack_quantized_row(values.data(), matrix.panels(), *matrix.layout(), row);
+  for (size_t k = 0; k < order.size(); ++k) to[order[k]] = values[k];
+}
+
 }  // namespace
 
 template <class Body>
@@ -71,7 +82,7 @@ void CpuBackend::embed(Tensor out, const Weight& weight, std::span<const int32_t
       if (matrix.rows() != nullptr) {
         kernels::widen(to, matrix.rows()[id], to_format(spec.dtype), spec.in_features);
       } else if (matrix.layout() != nullptr) {
-        kernels::unpack_quantized_row(to, matrix.panels(), *matrix.layout(), id);
+        unpack_quantized(to, matrix, id);
       } else {
         kernels::unpack_weight_row(to, matrix.panels(), to_format(spec.dtype), spec.in_features,
                                    id);
@@ -133,13 +144,15 @@ void CpuBackend::linear(Tensor out, Tensor x, const Weight& weight, const Linear
   require(x.cols == spec.in_features, "linear: columns of x differ from in_features");
   if (options.activation == Activation::kSwiGlu) {
     require(2 * out.cols == spec.out_features, "linear: out must have half of out_features");
-    require(options.bias == nullptr && options.residual == nullptr, "linear: SwiGLU stands alone");
-    if (out.cols % kernels::kPanelWidth != 0 || spec.quantization.is_quantized()) {
-      return linear_then_swiglu(out, x, weight);
+    require(options.residual == nullptr, "linear: SwiGLU has no residual");
+    if (out.cols % kernels::kPanelWidth != 0 || spec.quantization.is_quantized() ||
+        options.bias != nullptr) {
+      return linear_then_swiglu(out, x, weight, options.bias);
     }
   } else {
     require(out.cols == spec.out_features, "linear: columns of out differ from out_features");
   }
+  if (!spec.input_order.empty()) x = in_input_order(x, spec.input_order);
   kernels::LinearArgs args{};
   args.out = out.f32();
   args.x = x.f32();
@@ -194,11 +207,25 @@ void CpuBackend::run_panels_by_tiles(int64_t panels, int64_t tiles,
   });
 }
 
-void CpuBackend::linear_then_swiglu(Tensor out, Tensor x, const Weight& weight) {
+Tensor CpuBackend::in_input_order(Tensor x, const std::vector<int32_t>& order) {
+  Tensor ordered{nullptr, x.rows, x.cols, x.cols};
+  ordered.data = ordered_scratch_.get(static_cast<int64_t>(checked_bytes(x.rows, x.cols)));
+  for_rows(x.rows, x.cols, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* const from = x.f32() + row * x.row_stride;
+      float* const to = ordered.f32() + row * ordered.row_stride;
+      for (size_t k = 0; k < order.size(); ++k) to[k] = from[order[k]];
+    }
+  });
+  return ordered;
+}
+
+void CpuBackend::linear_then_swiglu(Tensor out, Tensor x, const Weight& weight,
+                                    const Buffer* bias) {
   const int64_t cols = weight.spec().out_features;
   Tensor gate_up = {nullptr, x.rows, cols, cols};
   gate_up.data = gate_up_scratch_.get(static_cast<int64_t>(checked_bytes(x.rows, cols)));
-  linear(gate_up, x, weight, {});
+  linear(gate_up, x, weight, {bias});
   const kernels::RowsArgs args = rows_args(out, gate_up);
   for_rows(out.rows, out.cols,
            [&](int64_t begin, int64_t end) { kernels_.swiglu(args, begin, end); });
