@@ -30,14 +30,17 @@ void run_decode(Suite& suite, int64_t context, DType dtype) {
   std::vector<float> out(q.size());
   const Tensor kv = tensor(k, context, kGroups * kDim);
   const SequenceSpan all = {0, context, 0, blocks};
+  const auto batch = backend.create_sequence_batch(context, static_cast<int64_t>(blocks.size()));
+  batch->assign({&all, 1});
   for (int64_t layer = 0; layer < layers; ++layer) {
-    backend.append_kv(*cache, layer, kv, kv, {&all, 1});
+    backend.append_kv(*cache, layer, kv, kv, *batch);
   }
   const SequenceSpan last = {0, 1, context - 1, blocks};
+  batch->assign({&last, 1});
   int64_t layer = 0;
   suite.run({name, bytes, tokens * 4 * kHeads * kDim}, [&] {
     backend.attention(tensor(out, 1, kHeads * kDim), tensor(q, 1, kHeads * kDim), *cache,
-                      layer++ % layers, {&last, 1}, kScale);
+                      layer++ % layers, *batch, kScale);
   });
 }
 
@@ -53,12 +56,14 @@ void run_prefill(Suite& suite, int64_t tokens) {
   std::vector<float> out(q.size());
   const Tensor kv = tensor(k, tokens, kGroups * kDim);
   const SequenceSpan all = {0, tokens, 0, blocks};
-  backend.append_kv(*cache, 0, kv, kv, {&all, 1});
+  const auto batch = backend.create_sequence_batch(tokens, static_cast<int64_t>(blocks.size()));
+  batch->assign({&all, 1});
+  backend.append_kv(*cache, 0, kv, kv, *batch);
   const auto t = static_cast<double>(tokens);
   const double bytes = 4 * t * kDim * (2 * kHeads + 2 * kGroups);
   suite.run({name, bytes, t * (t + 1) / 2 * 4 * kHeads * kDim}, [&] {
     backend.attention(tensor(out, tokens, kHeads * kDim), tensor(q, tokens, kHeads * kDim), *cache,
-                      0, {&all, 1}, kScale);
+                      0, *batch, kScale);
   });
 }
 

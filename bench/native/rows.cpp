@@ -77,6 +77,8 @@ void run_rope_append(Suite& suite, int64_t rows) {
   auto cache = backend.create_kv_cache(
       {kLayers, kGroups, kDim, static_cast<int64_t>(blocks.size()), DType::kF32});
   const SequenceSpan all = {0, rows, 0, blocks};
+  const auto batch = backend.create_sequence_batch(rows, static_cast<int64_t>(blocks.size()));
+  batch->assign({&all, 1});
   int64_t layer = 0;
   suite.run({name, x.bytes() + x.bytes() / 2, 0}, [&] {
     x.next();
@@ -84,7 +86,7 @@ void run_rope_append(Suite& suite, int64_t rows) {
     const Tensor angles = tensor(cos, rows, kDim / 2);
     backend.rope(qkv.columns(0, (kHeads + kGroups) * kDim), kDim, angles, angles);
     backend.append_kv(*cache, layer++ % kLayers, qkv.columns(kHeads * kDim, kGroups * kDim),
-                      qkv.columns((kHeads + kGroups) * kDim, kGroups * kDim), {&all, 1});
+                      qkv.columns((kHeads + kGroups) * kDim, kGroups * kDim), *batch);
   });
 }
 

@@ -116,6 +116,21 @@ struct SequenceSpan {
   std::span<const int32_t> blocks;  // block table; covers num_cached + num_tokens tokens
 };
 
+/// The sequences of a step where a backend's operations find them: made once, filled for each step.
+class SequenceBatch {
+ public:
+  virtual ~SequenceBatch() = default;
+  /// Replaces the sequences; their block tables must outlive the step.
+  virtual void assign(std::span<const SequenceSpan> sequences) = 0;
+  virtual std::span<const SequenceSpan> sequences() const = 0;
+};
+
+/// x * rsqrt(mean(x^2) + eps) * weight, a row at a time, before an operation takes x in.
+struct RmsNorm {
+  const Buffer* weight = nullptr;  // [cols] F32; null: x as it is
+  float eps = 0;
+};
+
 /// kSwiGlu: the weight is a gate's rows, then as many of what it lets through, and out has half of
 /// its out_features: out = silu(x gate^T + b) * (x up^T + b). No residual.
 enum class Activation : uint8_t { kNone, kQuickGelu, kGelu, kSwiGlu };
@@ -124,6 +139,16 @@ struct LinearOptions {
   const Buffer* bias = nullptr;      // [out_features] F32
   const Tensor* residual = nullptr;  // added last: out = residual + act(x W^T + b); may be `out`
   Activation activation = Activation::kNone;
+  RmsNorm norm{};
+};
+
+/// What comes before attention in a decoder layer.
+struct AttentionInput {
+  Tensor x;                        // [T, C] residual stream
+  RmsNorm norm;                    // of x
+  const Weight* weight = nullptr;  // [(H + 2G) * D, C]
+  const Buffer* bias = nullptr;    // [(H + 2G) * D] F32
+  Tensor cos, sin;                 // [T, D / 2] F32, repeated once to D
 };
 
 struct DeviceInfo {
@@ -138,6 +163,11 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual const DeviceInfo& device() const = 0;
+  /// What the activations between operations are kept as. The residual stream and the vision
+  /// tower's, logits, cos and sin are F32 everywhere.
+  virtual DType activation_dtype() const = 0;
+  /// What a matrix is kept as that has `dtype` where the backend leaves the choice.
+  virtual DType weight_dtype(DType dtype) const = 0;
 
   // ---- memory ----
   /// Throws Error(ERR_OUT_OF_MEMORY) when the memory is not to be had. Contents are undefined.
@@ -186,11 +216,16 @@ class Backend {
   virtual void rope(Tensor x, int64_t head_dim, Tensor cos, Tensor sin) = 0;
   /// Stores k, v [T, G * D] of every sequence's new tokens in its blocks.
   virtual void append_kv(KvCache& cache, int64_t layer, Tensor k, Tensor v,
-                         std::span<const SequenceSpan> sequences) = 0;
+                         const SequenceBatch& batch) = 0;
+  /// qkv [T, (H + 2G) * D] = norm(x) * weight^T + bias, with every query and key head rotated as
+  /// rope() does; keys and values of the new tokens are stored in the cache as append_kv() does.
+  /// Only the queries, the first H * D columns of qkv, are there to be read afterwards.
+  virtual void attention_input(Tensor qkv, const AttentionInput& input, KvCache& cache,
+                               int64_t layer, const SequenceBatch& batch) = 0;
   /// Causal grouped-query attention over the cache, which already holds this step's keys:
   /// query head h reads kv head h / (H / G). out, q [T, H * D].
   virtual void attention(Tensor out, Tensor q, const KvCache& cache, int64_t layer,
-                         std::span<const SequenceSpan> sequences, float scale) = 0;
+                         const SequenceBatch& batch, float scale) = 0;
   /// Full attention inside each segment [cu_seqlens[i], cu_seqlens[i + 1]) of the rows of k and v
   /// [P, heads * D], for some of their queries: row i of q and out is row first_query + i of k.
   virtual void segment_attention(Tensor out, Tensor q, Tensor k, Tensor v, int64_t head_dim,
@@ -198,6 +233,15 @@ class Backend {
                                  float scale) = 0;
 
   virtual std::unique_ptr<KvCache> create_kv_cache(const KvCacheSpec& spec) = 0;
+  /// For steps of at most `max_tokens` tokens over a cache of `num_blocks` blocks.
+  virtual std::unique_ptr<SequenceBatch> create_sequence_batch(int64_t max_tokens,
+                                                               int64_t num_blocks) = 0;
+
+  /// Runs body(), the operations of a step. When it is `repeatable`, what differs between steps
+  /// with as many rows and sequences is only in `batch` and in the contents of buffers: a backend
+  /// may then record the operations once and repeat them without calling body().
+  virtual void run_step(const SequenceBatch& batch, bool repeatable,
+                        const std::function<void()>& body) = 0;
 };
 
 }  // namespace qvl

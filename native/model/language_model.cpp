@@ -86,14 +86,19 @@ LanguageModel::LanguageModel(const ModelConfig& config, DecoderWeights weights,
       inv_freq_(inverse_frequencies(config.rope_theta, config.head_dim())) {
   cache_ = backend_->create_kv_cache({config.num_layers, config.num_kv_heads, config.head_dim(),
                                       options.num_kv_blocks, options.kv_dtype});
-  const auto buffer = [&](int64_t cols) { return TensorBuffer(*backend_, max_step_tokens_, cols); };
-  x_ = buffer(config.hidden_size);
-  normed_ = buffer(config.hidden_size);
-  attended_ = buffer(config.hidden_size);
-  qkv_ = buffer(qkv_cols());
-  inner_ = buffer(config.intermediate_size);
-  cos_ = buffer(config.head_dim() / 2);
-  sin_ = buffer(config.head_dim() / 2);
+  batch_ = backend_->create_sequence_batch(max_step_tokens_, options.num_kv_blocks);
+  wanted_batch_ = backend_->create_sequence_batch(max_step_tokens_, options.num_kv_blocks);
+  const auto f32 = [&](int64_t cols) { return TensorBuffer(*backend_, max_step_tokens_, cols); };
+  const auto activations = [&](int64_t cols) {
+    return TensorBuffer(*backend_, max_step_tokens_, cols, backend_->activation_dtype());
+  };
+  x_ = f32(config.hidden_size);
+  kept_x_ = f32(config.hidden_size);
+  attended_ = activations(config.hidden_size);
+  qkv_ = activations(qkv_cols());
+  inner_ = activations(config.intermediate_size);
+  cos_ = f32(config.head_dim() / 2);
+  sin_ = f32(config.head_dim() / 2);
   head_out_ = TensorBuffer(*backend_, std::min(kHeadRows, max_step_tokens_), config.vocab_size);
 }
 
@@ -181,20 +186,16 @@ void LanguageModel::embed(const Step& step, std::span<const StepSequence> sequen
   }
 }
 
-void LanguageModel::upload_angles(const Step& step, std::span<const StepSequence> sequences) {
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    const StepSequence& sequence = sequences[i];
+void LanguageModel::upload_angles(std::span<const StepSequence> sequences) {
+  RopeTable all;
+  for (const StepSequence& sequence : sequences) {
     const RopeTable table = mrope_table(inv_freq_, config_.mrope_section, sequence.pos_t,
                                         sequence.pos_h, sequence.pos_w);
-    const auto place = [&](const TensorBuffer& buffer, const std::vector<float>& values) {
-      const Tensor all = buffer.first_rows(step.num_tokens);
-      const SequenceSpan& span = step.sequences[i];
-      backend_->upload(all.slice(span.first_row, span.num_tokens).data, values.data(),
-                       values.size() * sizeof(float));
-    };
-    place(cos_, table.cos);
-    place(sin_, table.sin);
+    all.cos.insert(all.cos.end(), table.cos.begin(), table.cos.end());
+    all.sin.insert(all.sin.end(), table.sin.begin(), table.sin.end());
   }
+  backend_->upload(cos_.tensor().data, all.cos.data(), all.cos.size() * sizeof(float));
+  backend_->upload(sin_.tensor().data, all.sin.data(), all.sin.size() * sizeof(float));
 }
 
 // ---- the layers ----
@@ -203,17 +204,38 @@ std::span<const float> LanguageModel::forward(std::span<const StepSequence> sequ
                                               const std::function<bool()>& should_stop) {
   const Step step = make_step(sequences);
   if (step.num_tokens == 0) return {};
-  Activations activations{x_.first_rows(step.num_tokens), normed_.first_rows(step.num_tokens),
-                          attended_.first_rows(step.num_tokens)};
-  embed(step, sequences, activations.x);
-  upload_angles(step, sequences);
-  for (int64_t index = 0; index < config_.num_layers; ++index) {
+  const auto check_stop = [&] {
     if (should_stop && should_stop()) throw Cancelled{};
-    run_layer(step, index, activations);
+  };
+  Activations activations{x_.first_rows(step.num_tokens), attended_.first_rows(step.num_tokens)};
+  embed(step, sequences, activations.x);
+  upload_angles(sequences);
+  batch_->assign(step.sequences);
+  wanted_batch_->assign(step.wanted);
+  // Where every row becomes logits, steps differ in nothing but the contents of buffers.
+  const auto num_wanted = static_cast<int64_t>(step.wanted_rows.size());
+  const bool is_repeatable = num_wanted == step.num_tokens && num_wanted <= head_out_.rows();
+  backend_->run_step(*batch_, is_repeatable, [&] {
+    for (int64_t index = 0; index < config_.num_layers; ++index) {
+      check_stop();
+      run_layer(step, index, activations);
+    }
+    if (is_repeatable) project(activations.x);
+  });
+  if (num_wanted == 0) return {};
+  check_stop();
+  logits_.resize(static_cast<size_t>(num_wanted * config_.vocab_size));
+  if (is_repeatable) {
+    download_logits(0, num_wanted);
+  } else {
+    for (int64_t first = 0; first < num_wanted; first += head_out_.rows()) {
+      const int64_t count = std::min(head_out_.rows(), num_wanted - first);
+      project(activations.x.slice(first, count));
+      download_logits(first, count);
+    }
   }
-  if (step.wanted_rows.empty()) return {};
-  if (should_stop && should_stop()) throw Cancelled{};
-  return compute_logits(step, activations);
+  check_logits(step);
+  return logits_;
 }
 
 void LanguageModel::run_layer(const Step& step, int64_t index, Activations& activations) {
@@ -226,30 +248,25 @@ void LanguageModel::run_layer(const Step& step, int64_t index, Activations& acti
   }
   const Tensor x = activations.x;
   backend_->linear(x, activations.attended, *layer.o_proj, {layer.o_proj_bias.get(), &x});
-  backend_->rms_norm(activations.normed, x, *layer.post_attention_norm, config_.rms_norm_eps);
   const Tensor inner = inner_.first_rows(x.rows);
-  backend_->linear(inner, activations.normed, *layer.gate_up,
-                   {layer.gate_up_bias.get(), nullptr, Activation::kSwiGlu});
+  backend_->linear(
+      inner, x, *layer.gate_up,
+      {layer.gate_up_bias.get(), nullptr, Activation::kSwiGlu, norm(layer.post_attention_norm)});
   backend_->linear(x, inner, *layer.down_proj, {layer.down_proj_bias.get(), &x});
 }
 
 /// From x to attended; in the last layer only the wanted rows of it.
 void LanguageModel::attend(const Step& step, int64_t index, Activations& activations) {
   const DecoderLayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
-  const int64_t head_dim = config_.head_dim();
-  const int64_t q_cols = config_.hidden_size;
-  const int64_t kv_cols = config_.num_kv_heads * head_dim;
-  backend_->rms_norm(activations.normed, activations.x, *layer.input_norm, config_.rms_norm_eps);
   const Tensor qkv = qkv_.first_rows(step.num_tokens);
-  backend_->linear(qkv, activations.normed, *layer.qkv, {layer.qkv_bias.get()});
-  backend_->rope(qkv.columns(0, q_cols + kv_cols), head_dim, cos_.first_rows(step.num_tokens),
-                 sin_.first_rows(step.num_tokens));
-  backend_->append_kv(*cache_, index, qkv.columns(q_cols, kv_cols),
-                      qkv.columns(q_cols + kv_cols, kv_cols), step.sequences);
+  const AttentionInput input{
+      activations.x,        norm(layer.input_norm),           layer.qkv.get(),
+      layer.qkv_bias.get(), cos_.first_rows(step.num_tokens), sin_.first_rows(step.num_tokens)};
+  backend_->attention_input(qkv, input, *cache_, index, *batch_);
   const bool last = index == config_.num_layers - 1;
   if (last && step.wanted.empty()) return;
-  backend_->attention(activations.attended, qkv.columns(0, q_cols), *cache_, index,
-                      last ? step.wanted : step.sequences, attention_scale(head_dim));
+  backend_->attention(activations.attended, qkv.columns(0, config_.hidden_size), *cache_, index,
+                      last ? *wanted_batch_ : *batch_, attention_scale(config_.head_dim()));
 }
 
 /// Makes x and attended dense matrices of the wanted rows.
@@ -258,31 +275,26 @@ void LanguageModel::keep_wanted_rows(const Step& step, Activations& activations)
   if (count == step.num_tokens) return;
   std::vector<int32_t> rows(step.wanted_rows.size());
   std::iota(rows.begin(), rows.end(), 0);
-  const Tensor x = activations.normed.slice(0, count);
+  const Tensor x = kept_x_.first_rows(count);
   const Tensor attended = qkv_.reshaped(count, config_.hidden_size);
   backend_->copy_rows(x, rows, activations.x, step.wanted_rows);
   backend_->copy_rows(attended, rows, activations.attended, step.wanted_rows);
-  activations = {x, activations.x.slice(0, count), attended};
+  activations = {x, attended};
 }
 
 // ---- the head ----
 
-std::span<const float> LanguageModel::compute_logits(const Step& step,
-                                                     const Activations& activations) {
-  backend_->rms_norm(activations.normed, activations.x, *weights_.norm, config_.rms_norm_eps);
-  const int64_t rows = activations.x.rows;
+/// The logits of at most head_out_.rows() rows of x.
+void LanguageModel::project(Tensor x) {
+  backend_->linear(head_out_.first_rows(x.rows), x, weights_.head(),
+                   {nullptr, nullptr, Activation::kNone, norm(weights_.norm)});
+}
+
+/// To rows [first, first + count) of logits_.
+void LanguageModel::download_logits(int64_t first, int64_t count) {
   const int64_t vocab = config_.vocab_size;
-  logits_.resize(static_cast<size_t>(rows) * static_cast<size_t>(vocab));
-  const int64_t rows_at_once = head_out_.rows();
-  for (int64_t first = 0; first < rows; first += rows_at_once) {
-    const int64_t count = std::min(rows_at_once, rows - first);
-    const Tensor out = head_out_.first_rows(count);
-    backend_->linear(out, activations.normed.slice(first, count), weights_.head(), {});
-    backend_->download(logits_.data() + first * vocab, out.data,
-                       static_cast<size_t>(count * vocab) * sizeof(float));
-  }
-  check_logits(step);
-  return logits_;
+  backend_->download(logits_.data() + first * vocab, head_out_.tensor().data,
+                     static_cast<size_t>(count * vocab) * sizeof(float));
 }
 
 void LanguageModel::check_logits(const Step& step) const {

@@ -70,20 +70,23 @@ class LanguageModel {
   /// The step's activations; roles change hands when rows are dropped in the last layer.
   struct Activations {
     Tensor x;         // [T, C] residual stream
-    Tensor normed;    // [T, C]
     Tensor attended;  // [T, C]
   };
 
   void check_sequence(const StepSequence& sequence) const;
   Step make_step(std::span<const StepSequence> sequences) const;
   void embed(const Step& step, std::span<const StepSequence> sequences, Tensor x);
-  void upload_angles(const Step& step, std::span<const StepSequence> sequences);
+  void upload_angles(std::span<const StepSequence> sequences);
   void run_layer(const Step& step, int64_t index, Activations& activations);
   void attend(const Step& step, int64_t index, Activations& activations);
   void keep_wanted_rows(const Step& step, Activations& activations);
-  std::span<const float> compute_logits(const Step& step, const Activations& activations);
+  void project(Tensor x);
+  void download_logits(int64_t first, int64_t count);
   void check_logits(const Step& step) const;
 
+  RmsNorm norm(const std::unique_ptr<Buffer>& weight) const {
+    return {weight.get(), config_.rms_norm_eps};
+  }
   int64_t qkv_cols() const {
     return (config_.num_heads + 2 * config_.num_kv_heads) * config_.head_dim();
   }
@@ -94,12 +97,13 @@ class LanguageModel {
   int64_t max_step_tokens_;
   std::vector<float> inv_freq_;  // [D / 2]
   std::unique_ptr<KvCache> cache_;
-  TensorBuffer x_, normed_, attended_;  // [max_step_tokens, C] each
-  TensorBuffer qkv_;                    // [max_step_tokens, (H + 2G) * D]
-  TensorBuffer inner_;                  // [max_step_tokens, F]
-  TensorBuffer cos_, sin_;              // [max_step_tokens, D / 2]
-  TensorBuffer head_out_;               // [kHeadRows, V]
-  std::vector<float> logits_;           // [wanted rows, V] on the host
+  std::unique_ptr<SequenceBatch> batch_, wanted_batch_;  // of a step's two lists
+  TensorBuffer x_, kept_x_, attended_;                   // [max_step_tokens, C] each
+  TensorBuffer qkv_;                                     // [max_step_tokens, (H + 2G) * D]
+  TensorBuffer inner_;                                   // [max_step_tokens, F]
+  TensorBuffer cos_, sin_;                               // [max_step_tokens, D / 2]
+  TensorBuffer head_out_;                                // [kHeadRows, V]
+  std::vector<float> logits_;                            // [wanted rows, V] on the host
 };
 
 }  // namespace qvl

@@ -195,11 +195,13 @@ void TowerEncoding::allocate() {
   int64_t group_rows = 0;
   for (const Group& group : groups_) group_rows = std::max(group_rows, group.num_rows);
   const int64_t piece_rows = std::min(kPieceRows, num_patches_);
+  const DType dtype = backend_.activation_dtype();
   hidden_ = TensorBuffer(backend_, num_patches_, width);
-  qkv_ = TensorBuffer(backend_, group_rows, 3 * width);
-  attended_ = TensorBuffer(backend_, group_rows, width);
-  narrow_ = TensorBuffer(backend_, piece_rows, std::max<int64_t>(width, kPatchValues));
-  wide_ = TensorBuffer(backend_, piece_rows, std::max(config.mlp_dim, width));
+  pixels_ = TensorBuffer(backend_, piece_rows, kPatchValues);
+  qkv_ = TensorBuffer(backend_, group_rows, 3 * width, dtype);
+  attended_ = TensorBuffer(backend_, group_rows, width, dtype);
+  narrow_ = TensorBuffer(backend_, piece_rows, width, dtype);
+  wide_ = TensorBuffer(backend_, piece_rows, std::max(config.mlp_dim, width), dtype);
   patches_.resize(static_cast<size_t>(piece_rows * kPatchValues));
   const RopeTable table =
       vision_rope_table(tower_.inv_freq, item_.grid_t(), item_.grid_h(), item_.grid_w());
@@ -223,7 +225,8 @@ bool TowerEncoding::advance() {
     if (work >= work_per_advance_) break;
   }
   if (next_piece_ < num_pieces()) return false;
-  for (TensorBuffer* buffer : {&hidden_, &qkv_, &attended_, &narrow_, &wide_, &cos_, &sin_}) {
+  for (TensorBuffer* buffer :
+       {&hidden_, &pixels_, &qkv_, &attended_, &narrow_, &wide_, &cos_, &sin_}) {
     *buffer = TensorBuffer();
   }
   return true;
@@ -253,7 +256,7 @@ void TowerEncoding::run(const Piece& piece) {
 
 void TowerEncoding::embed_patches(const Piece& piece) {
   extract_patches(item_, tower_.pixels, piece.first_row, piece.num_rows, patches_.data());
-  const Tensor patches = narrow_.reshaped(piece.num_rows, kPatchValues);
+  const Tensor patches = pixels_.first_rows(piece.num_rows);
   backend_.upload(patches.data, patches_.data(),
                   static_cast<size_t>(piece.num_rows * kPatchValues) * sizeof(float));
   backend_.linear(hidden().slice(piece.first_row, piece.num_rows), patches,

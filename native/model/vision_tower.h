@@ -131,7 +131,8 @@ class TowerEncoding final : public VisionEncoding {
   int64_t next_piece_ = 0;
 
   std::vector<float> patches_;   // [rows of a piece, 1176] on the host
-  TensorBuffer hidden_;          // [P, E]
+  TensorBuffer hidden_;          // [P, E] residual stream
+  TensorBuffer pixels_;          // [rows of a piece, 1176]
   TensorBuffer qkv_, attended_;  // [largest group, 3E] and [.., E]
   TensorBuffer narrow_, wide_;   // [rows of a piece, ...]
   TensorBuffer cos_, sin_;       // [P, head_dim / 2]

@@ -110,7 +110,7 @@ std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& part
     for (size_t i = 1; i < part.shape.size(); ++i) spec.in_features *= part.shape[i];
     tensors.push_back(&tensor);
   }
-  if (options_.convert_weights) spec.dtype = options_.weight_dtype;
+  spec.dtype = backend_.weight_dtype(options_.convert_weights ? options_.weight_dtype : spec.dtype);
   spec.quantization = quantization_of(parts.front().name, options_.quantization);
   if (spec.quantization.is_quantized()) {
     if (mapping_ != nullptr) refuse_to_quantize_mapped(*tensors.front());

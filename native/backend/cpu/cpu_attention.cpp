@@ -44,48 +44,92 @@ int64_t CpuBackend::attention_task_rows(int64_t total_rows, int64_t group) const
   return rows >= group ? rows / group * group : rows;
 }
 
-void CpuBackend::append_kv(KvCache& cache, int64_t layer, Tensor k, Tensor v,
-                           std::span<const SequenceSpan> sequences) {
-  const auto& store = static_cast<const CpuKvCache&>(cache);
+void CpuBackend::for_new_tokens(const CpuKvCache& store, int64_t layer, int64_t rows,
+                                const SequenceBatch& batch,
+                                const std::function<void(const AppendTask&)>& body) {
   const KvCacheSpec& spec = store.spec();
-  const int64_t dim = spec.head_dim;
   check_layer(spec, layer);
-  require(k.dtype == DType::kF32 && v.dtype == DType::kF32, "activations are F32");
-  require(k.cols == spec.num_kv_heads * dim && v.cols == k.cols && v.rows == k.rows,
-          "append_kv: shapes of k and v");
+  std::vector<AppendTask> tasks;
   int64_t tokens = 0;
-  for (const SequenceSpan& sequence : sequences) {
-    check_sequence(sequence, k.rows, spec);
+  for (const SequenceSpan& sequence : batch.sequences()) {
+    check_sequence(sequence, rows, spec);
     tokens += sequence.num_tokens;
-  }
-  const auto store_head = [&](const SequenceSpan& sequence, int64_t head) {
     const int64_t end = sequence.num_cached + sequence.num_tokens;
     for (int64_t position = sequence.num_cached; position < end;) {
-      const int64_t slot = position % kKvBlockTokens;
-      const int64_t count = std::min<int64_t>(kKvBlockTokens - slot, end - position);
-      const int64_t row = sequence.first_row + position - sequence.num_cached;
-      const int64_t offset =
+      AppendTask task{};
+      task.slot = position % kKvBlockTokens;
+      task.num_rows = std::min<int64_t>(kKvBlockTokens - task.slot, end - position);
+      task.row = sequence.first_row + position - sequence.num_cached;
+      task.block_offset =
           sequence.blocks[static_cast<size_t>(position / kKvBlockTokens)] * store.block_stride();
-      kernels::store_kv(store.keys(layer, head) + offset, store.values(layer, head) + offset,
-                        to_format(spec.dtype), dim, slot, count,
-                        k.f32() + row * k.row_stride + head * dim, k.row_stride,
-                        v.f32() + row * v.row_stride + head * dim, v.row_stride);
-      position += count;
+      for (task.head = 0; task.head < spec.num_kv_heads; ++task.head) tasks.push_back(task);
+      position += task.num_rows;
     }
-  };
-  const int64_t tasks = static_cast<int64_t>(sequences.size()) * spec.num_kv_heads;
-  const auto run = [&](int64_t task) {
-    store_head(sequences[static_cast<size_t>(task / spec.num_kv_heads)], task % spec.num_kv_heads);
-  };
+  }
   if (tokens < kMinParallelTokens) {
-    for (int64_t task = 0; task < tasks; ++task) run(task);
+    for (const AppendTask& task : tasks) body(task);
   } else {
-    pool_.run_dynamic(tasks, [&](int64_t task, int) { run(task); });
+    pool_.run_dynamic(static_cast<int64_t>(tasks.size()),
+                      [&](int64_t index, int) { body(tasks[static_cast<size_t>(index)]); });
   }
 }
 
+void CpuBackend::append_kv(KvCache& cache, int64_t layer, Tensor k, Tensor v,
+                           const SequenceBatch& batch) {
+  const auto& store = static_cast<const CpuKvCache&>(cache);
+  const KvCacheSpec& spec = store.spec();
+  const int64_t dim = spec.head_dim;
+  require(k.dtype == DType::kF32 && v.dtype == DType::kF32, "activations are F32");
+  require(k.cols == spec.num_kv_heads * dim && v.cols == k.cols && v.rows == k.rows,
+          "append_kv: shapes of k and v");
+  for_new_tokens(store, layer, k.rows, batch, [&](const AppendTask& task) {
+    kernels::store_kv(store.keys(layer, task.head) + task.block_offset,
+                      store.values(layer, task.head) + task.block_offset, to_format(spec.dtype),
+                      dim, task.slot, task.num_rows,
+                      k.f32() + task.row * k.row_stride + task.head * dim, k.row_stride,
+                      v.f32() + task.row * v.row_stride + task.head * dim, v.row_stride);
+  });
+}
+
+// A key/value head's new rows are rotated, with the query heads that read them, and stored while
+// they are in the first-level cache.
+void CpuBackend::attention_input(Tensor qkv, const AttentionInput& input, KvCache& cache,
+                                 int64_t layer, const SequenceBatch& batch) {
+  const auto& store = static_cast<const CpuKvCache&>(cache);
+  const KvCacheSpec& spec = store.spec();
+  const int64_t dim = spec.head_dim;
+  const int64_t kv_cols = spec.num_kv_heads * dim;
+  const int64_t q_cols = qkv.cols - 2 * kv_cols;
+  require(q_cols > 0 && q_cols % kv_cols == 0, "attention_input: columns of qkv");
+  require(dim % 2 == 0 && input.cos.cols == dim / 2 && input.sin.cols == dim / 2 &&
+              input.cos.rows >= qkv.rows && input.sin.rows >= qkv.rows,
+          "attention_input: shapes of cos and sin");
+  linear(qkv, input.x, *input.weight, {input.bias, nullptr, Activation::kNone, input.norm});
+  const int64_t group = q_cols / kv_cols;
+  for_new_tokens(store, layer, qkv.rows, batch, [&](const AppendTask& task) {
+    float* const q = qkv.f32() + task.row * qkv.row_stride + task.head * group * dim;
+    float* const k = qkv.f32() + task.row * qkv.row_stride + q_cols + task.head * dim;
+    kernels::RopeArgs rotation{q,
+                               input.cos.f32() + task.row * input.cos.row_stride,
+                               input.sin.f32() + task.row * input.sin.row_stride,
+                               group,
+                               dim,
+                               qkv.row_stride,
+                               input.cos.row_stride,
+                               input.sin.row_stride};
+    kernels_.rope(rotation, 0, task.num_rows);
+    rotation.x = k;
+    rotation.heads = 1;
+    kernels_.rope(rotation, 0, task.num_rows);
+    kernels::store_kv(store.keys(layer, task.head) + task.block_offset,
+                      store.values(layer, task.head) + task.block_offset, to_format(spec.dtype),
+                      dim, task.slot, task.num_rows, k, qkv.row_stride, k + kv_cols,
+                      qkv.row_stride);
+  });
+}
+
 void CpuBackend::attention(Tensor out, Tensor q, const KvCache& cache, int64_t layer,
-                           std::span<const SequenceSpan> sequences, float scale) {
+                           const SequenceBatch& batch, float scale) {
   const auto& store = static_cast<const CpuKvCache&>(cache);
   const KvCacheSpec& spec = store.spec();
   const int64_t dim = spec.head_dim;
@@ -94,6 +138,7 @@ void CpuBackend::attention(Tensor out, Tensor q, const KvCache& cache, int64_t l
   require(out.rows == q.rows && out.cols == q.cols && q.cols % (spec.num_kv_heads * dim) == 0,
           "attention: shapes of out and q");
   const int64_t group = q.cols / dim / spec.num_kv_heads;
+  const std::span<const SequenceSpan> sequences = batch.sequences();
   int64_t total_rows = 0;
   for (const SequenceSpan& sequence : sequences) {
     check_sequence(sequence, q.rows, spec);

@@ -220,6 +220,12 @@ std::unique_ptr<KvCache> CpuBackend::create_kv_cache(const KvCacheSpec& spec) {
   return std::make_unique<CpuKvCache>(spec);
 }
 
+std::unique_ptr<SequenceBatch> CpuBackend::create_sequence_batch(int64_t, int64_t) {
+  return std::make_unique<CpuSequenceBatch>();
+}
+
+void CpuBackend::run_step(const SequenceBatch&, bool, const std::function<void()>& body) { body(); }
+
 void CpuBackend::parallel(int64_t num_tasks, const std::function<void(int64_t)>& task) {
   pool_.run_dynamic(num_tasks, [&](int64_t index, int) { task(index); });
 }

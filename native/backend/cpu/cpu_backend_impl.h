@@ -75,6 +75,17 @@ class CpuKvCache final : public KvCache {
   PageMemory memory_;
 };
 
+class CpuSequenceBatch final : public SequenceBatch {
+ public:
+  void assign(std::span<const SequenceSpan> sequences) override {
+    sequences_.assign(sequences.begin(), sequences.end());
+  }
+  std::span<const SequenceSpan> sequences() const override { return sequences_; }
+
+ private:
+  std::vector<SequenceSpan> sequences_;
+};
+
 /// Operations are called from one thread at a time; allocate, create_weight, write_weight, upload,
 /// download and parallel from any.
 class CpuBackend final : public Backend {
@@ -82,6 +93,8 @@ class CpuBackend final : public Backend {
   CpuBackend(const kernels::KernelTable& kernels, DeviceInfo device);
 
   const DeviceInfo& device() const override { return device_; }
+  DType activation_dtype() const override { return DType::kF32; }
+  DType weight_dtype(DType dtype) const override { return dtype; }
 
   std::unique_ptr<Buffer> allocate(size_t bytes) override;
   void upload(void* device, const void* host, size_t bytes) override;
@@ -94,6 +107,8 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Weight> wrap_weight(const WeightSpec& spec, std::span<const WeightRows> parts,
                                       std::shared_ptr<const void> owner) override;
   std::unique_ptr<KvCache> create_kv_cache(const KvCacheSpec& spec) override;
+  std::unique_ptr<SequenceBatch> create_sequence_batch(int64_t max_tokens,
+                                                       int64_t num_blocks) override;
   void parallel(int64_t num_tasks, const std::function<void(int64_t)>& task) override;
 
   void embed(Tensor out, const Weight& weight, std::span<const int32_t> ids) override;
@@ -105,12 +120,16 @@ class CpuBackend final : public Backend {
   void linear(Tensor out, Tensor x, const Weight& weight, const LinearOptions& options) override;
   void rope(Tensor x, int64_t head_dim, Tensor cos, Tensor sin) override;
   void append_kv(KvCache& cache, int64_t layer, Tensor k, Tensor v,
-                 std::span<const SequenceSpan> sequences) override;
+                 const SequenceBatch& batch) override;
+  void attention_input(Tensor qkv, const AttentionInput& input, KvCache& cache, int64_t layer,
+                       const SequenceBatch& batch) override;
   void attention(Tensor out, Tensor q, const KvCache& cache, int64_t layer,
-                 std::span<const SequenceSpan> sequences, float scale) override;
+                 const SequenceBatch& batch, float scale) override;
   void segment_attention(Tensor out, Tensor q, Tensor k, Tensor v, int64_t head_dim,
                          std::span<const int32_t> cu_seqlens, int64_t first_query,
                          float scale) override;
+  void run_step(const SequenceBatch& batch, bool repeatable,
+                const std::function<void()>& body) override;
 
  private:
   /// Memory that grows on demand and is kept for the next operation.
@@ -140,6 +159,20 @@ class CpuBackend final : public Backend {
   /// The rows of x with their columns in the order of the weight's inputs.
   Tensor in_input_order(Tensor x, const std::vector<int32_t>& order);
   void linear_int8(const kernels::LinearArgs& args);
+  /// x, or where it has a norm, x normalised in scratch memory.
+  Tensor normalized(Tensor x, const RmsNorm& norm);
+  /// Checks a sequence of a step of `rows` rows against the cache; cuts its new tokens where blocks
+  /// end and calls body(task) for each part and key/value head.
+  struct AppendTask {
+    int64_t row;           // of the step
+    int64_t num_rows;      // in one block
+    int64_t head;          // of the keys and values
+    int64_t slot;          // in the block
+    int64_t block_offset;  // bytes
+  };
+  void for_new_tokens(const CpuKvCache& store, int64_t layer, int64_t rows,
+                      const SequenceBatch& batch,
+                      const std::function<void(const AppendTask&)>& body);
   /// One key/value head's queries in one sequence or segment: an AttentionArgs and a row range.
   struct AttentionTask {
     kernels::AttentionArgs args;
@@ -162,7 +195,8 @@ class CpuBackend final : public Backend {
   Scratch shared_scratch_;
   Scratch gate_up_scratch_;
   Scratch ordered_scratch_;  // of in_input_order
-  Scratch partials_;         // of attention over parts of the keys
+  Scratch norm_scratch_;
+  Scratch partials_;  // of attention over parts of the keys
 };
 
 /// Throws Error(ERR_INTERNAL) when `condition` is false: a caller broke the interface.

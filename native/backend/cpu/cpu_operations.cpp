@@ -114,6 +114,14 @@ void CpuBackend::rms_norm(Tensor out, Tensor x, const Buffer& weight, float eps)
            [&](int64_t begin, int64_t end) { kernels_.rms_norm(args, w, eps, begin, end); });
 }
 
+Tensor CpuBackend::normalized(Tensor x, const RmsNorm& norm) {
+  if (norm.weight == nullptr) return x;
+  const int64_t bytes = static_cast<int64_t>(checked_bytes(x.rows, x.cols));
+  const Tensor out{norm_scratch_.get(bytes), x.rows, x.cols, x.cols};
+  rms_norm(out, x, *norm.weight, norm.eps);
+  return out;
+}
+
 void CpuBackend::layer_norm(Tensor out, Tensor x, const Buffer& weight, const Buffer& bias,
                             float eps) {
   const kernels::RowsArgs args = rows_args(out, x);
@@ -136,8 +144,10 @@ void CpuBackend::rope(Tensor x, int64_t head_dim, Tensor cos, Tensor sin) {
   for_rows(x.rows, x.cols, [&](int64_t begin, int64_t end) { kernels_.rope(args, begin, end); });
 }
 
-void CpuBackend::linear(Tensor out, Tensor x, const Weight& weight, const LinearOptions& options) {
+void CpuBackend::linear(Tensor out, Tensor input, const Weight& weight,
+                        const LinearOptions& options) {
   const WeightSpec& spec = weight.spec();
+  const Tensor x = normalized(input, options.norm);
   require_f32(out);
   require_f32(x);
   require(out.rows == x.rows, "linear: rows differ");

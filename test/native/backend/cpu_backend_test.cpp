@@ -222,6 +222,15 @@ struct Sequence {
         out(q.size()) {}
 };
 
+std::unique_ptr<SequenceBatch> batch_of(Backend& backend, const KvCache& cache,
+                                        const std::vector<SequenceSpan>& spans) {
+  int64_t tokens = 0;
+  for (const SequenceSpan& span : spans) tokens += span.num_tokens;
+  auto batch = backend.create_sequence_batch(tokens, cache.spec().num_blocks);
+  batch->assign(spans);
+  return batch;
+}
+
 // Appends and attends tokens [from[i], to[i]) of each sequence in one ragged step.
 void step(Backend& backend, KvCache& cache, const std::vector<Sequence*>& sequences,
           const std::vector<std::pair<int64_t, int64_t>>& ranges) {
@@ -240,8 +249,9 @@ void step(Backend& backend, KvCache& cache, const std::vector<Sequence*>& sequen
     rows += to - from;
   }
   std::vector<float> out(q.size());
-  backend.append_kv(cache, 1, view(k, rows, kKvCols), view(v, rows, kKvCols), spans);
-  backend.attention(view(out, rows, kQCols), view(q, rows, kQCols), cache, 1, spans, 0.25f);
+  const auto batch = batch_of(backend, cache, spans);
+  backend.append_kv(cache, 1, view(k, rows, kKvCols), view(v, rows, kKvCols), *batch);
+  backend.attention(view(out, rows, kQCols), view(q, rows, kQCols), cache, 1, *batch, 0.25f);
   for (size_t i = 0; i < sequences.size(); ++i) {
     std::copy_n(out.begin() + spans[i].first_row * kQCols, spans[i].num_tokens * kQCols,
                 sequences[i]->out.begin() + ranges[i].first * kQCols);
@@ -283,6 +293,53 @@ TEST(attention_does_not_depend_on_chunks_neighbours_threads_or_recycled_blocks) 
       Sequence b_alone(20, {10, 11, 12});
       step(*backend, *cache, {&b_alone}, {{0, kTokens}});
       CHECK(same_bits(b.out, b_alone.out));
+    }
+  }
+}
+
+TEST(what_comes_before_attention_is_its_operations_one_by_one) {
+  constexpr int64_t kWidth = 24;
+  constexpr int64_t kCols = kQCols + 2 * kKvCols;
+  const std::vector<float> w = random_floats(kCols * kWidth, 1);
+  std::vector<float> angles = random_floats(2 * kTokens * kDim / 2, 2);
+  const std::vector<int32_t> first_blocks = {4, 1, 3};
+  const std::vector<int32_t> other_blocks = {0, 5, 2};
+  // A decode step, and a step of a whole prompt beside a sequence that has some already.
+  for (const auto& [count, cached] : {std::pair<int64_t, int64_t>{1, 33}, {kTokens, 10}}) {
+    const std::vector<SequenceSpan> spans = {{0, count, 0, first_blocks},
+                                             {count, count, cached, other_blocks}};
+    const int64_t rows = 2 * count;
+    std::vector<float> x = random_floats(rows * kWidth, 3);
+    for (const auto& backend : all_backends()) {
+      const auto norm = buffer_of(*backend, random_floats(kWidth, 4));
+      const auto bias = buffer_of(*backend, random_floats(kCols, 5));
+      const auto weight = backend->create_weight({kCols, kWidth, DType::kF32, 1});
+      backend->write_weight(*weight, 0, kCols, w.data(), DType::kF32);
+      const auto cache = backend->create_kv_cache({2, kKvHeads, kDim, 6, DType::kF32});
+      const auto batch = batch_of(*backend, *cache, spans);
+      const Tensor cos = view(angles, 2 * kTokens, kDim / 2);
+      const auto attended = [&](std::vector<float>& qkv, int64_t layer) {
+        std::vector<float> out(static_cast<size_t>(rows * kQCols));
+        backend->attention(view(out, rows, kQCols), view(qkv, rows, kCols).columns(0, kQCols),
+                           *cache, layer, *batch, 0.25f);
+        return out;
+      };
+
+      std::vector<float> normed(x.size());
+      std::vector<float> apart(static_cast<size_t>(rows * kCols));
+      backend->rms_norm(view(normed, rows, kWidth), view(x, rows, kWidth), *norm, 1e-6f);
+      backend->linear(view(apart, rows, kCols), view(normed, rows, kWidth), *weight, {bias.get()});
+      const Tensor all = view(apart, rows, kCols);
+      backend->rope(all.columns(0, kQCols + kKvCols), kDim, cos, cos);
+      backend->append_kv(*cache, 0, all.columns(kQCols, kKvCols),
+                         all.columns(kQCols + kKvCols, kKvCols), *batch);
+      const std::vector<float> expected = attended(apart, 0);
+
+      std::vector<float> qkv(apart.size());
+      const AttentionInput input{
+          view(x, rows, kWidth), {norm.get(), 1e-6f}, weight.get(), bias.get(), cos, cos};
+      backend->attention_input(view(qkv, rows, kCols), input, *cache, 1, *batch);
+      CHECK(same_bits(attended(qkv, 1), expected));
     }
   }
 }
@@ -372,8 +429,9 @@ TEST(calls_that_break_the_interface_are_refused) {
   const auto cache = backend->create_kv_cache({1, 1, 8, 2, DType::kF32});
   const int32_t bad_block = 2;
   const SequenceSpan span = {0, 1, 0, {&bad_block, 1}};
+  const auto batch = batch_of(*backend, *cache, {span});
   CHECK_ERROR("ERR_INTERNAL",
-              backend->append_kv(*cache, 0, view(data, 1, 8), view(data, 1, 8), {&span, 1}));
+              backend->append_kv(*cache, 0, view(data, 1, 8), view(data, 1, 8), *batch));
 }
 
 }  // namespace qvl::test
