@@ -4,8 +4,6 @@ import { z } from 'zod'
 import {
   annotate,
   downloadModel,
-  ImageError,
-  InvalidArgumentError,
   listModels,
   loadModel,
   parseBoxes,
@@ -20,7 +18,9 @@ import {
   type GenerateResult,
   type GenerationEvent,
   type GenerationStream,
+  type ImageError,
   type ImageSource,
+  type InvalidArgumentError,
   type Model,
   type ModelInfo,
   type PreparedImage,
@@ -52,7 +52,7 @@ describe('loadModel', () => {
 
   test('gives what `await using` needs', () => {
     expectTypeOf<Model>().toExtend<AsyncDisposable>()
-    expectTypeOf(model.dispose).returns.resolves.toBeVoid()
+    expectTypeOf(model.dispose()).resolves.toBeVoid()
   })
 })
 
@@ -121,13 +121,15 @@ describe('results', () => {
   })
 
   test('settle one by one in batches', () => {
-    expectTypeOf(model.generateBatch).returns.resolves.items.toEqualTypeOf<GenerateResult | Error>()
+    expectTypeOf(model.generateBatch([{ messages }])).resolves.items.toEqualTypeOf<
+      GenerateResult | Error
+    >()
   })
 })
 
 describe('everything else', () => {
   test('chats send text, parts or results of tools', () => {
-    expectTypeOf(model.createChat).returns.toEqualTypeOf<Chat>()
+    expectTypeOf(model.createChat()).toEqualTypeOf<Chat>()
     void model.createChat().send([{ type: 'image', image: 'a.png' }])
     // @ts-expect-error: one part is not a list of parts
     void model.createChat().send({ type: 'text', text: 'Hello' })
