@@ -147,7 +147,7 @@ void CpuBackend::rope(Tensor x, int64_t head_dim, Tensor cos, Tensor sin) {
 void CpuBackend::linear(Tensor out, Tensor input, const Weight& weight,
                         const LinearOptions& options) {
   const WeightSpec& spec = weight.spec();
-  const Tensor x = normalized(input, options.norm);
+  Tensor x = normalized(input, options.norm);
   require_f32(out);
   require_f32(x);
   require(out.rows == x.rows, "linear: rows differ");
