@@ -1,0 +1,118 @@
+#include "kernels/cuda/attention_segments.h"
+
+#include "backend/cuda/attention_tiles.h"
+#include "kernels/attention_reference.h"
+
+using namespace qvl;
+using namespace qvl::test;
+
+namespace {
+
+struct Shape {
+  int heads, head_dim;
+  int cols() const { return heads * head_dim; }
+};
+
+/// Rows of a projection: queries, keys and values next to each other.
+class Rows {
+ public:
+  Rows(const Shape& shape, std::vector<int32_t> cu_seqlens, Half type)
+      : shape_(shape),
+        type_(type),
+        cu_seqlens_(std::move(cu_seqlens)),
+        qkv_(random_halves(static_cast<size_t>(num_rows() * stride()), 1, type, 1.5f)) {}
+
+  int num_rows() const { return cu_seqlens_.back(); }
+  int stride() const { return 3 * shape_.cols(); }
+
+  /// Output of rows [first, first + count); NaN where a row is in no segment.
+  std::vector<uint16_t> run(Gpu& gpu, int first, int count) const {
+    const auto qkv = gpu.upload(narrow(qkv_, type_));
+    const std::vector<SegmentTile> tiles = cuda::segment_tiles(cu_seqlens_, first, count);
+    const auto device_tiles = gpu.upload(tiles);
+    const auto out = gpu.filled<uint16_t>(static_cast<size_t>(count * shape_.cols()), 0xff);
+    const uint16_t* x = qkv.get();
+    const std::string name = describe("attention_segments_", shape_.head_dim);
+    gpu.launch(
+        kernel_name(name, type_),
+        {static_cast<unsigned>(tiles.size()), static_cast<unsigned>(shape_.heads)},
+        {kAttentionThreads}, static_cast<size_t>(attention_tile_bytes(shape_.head_dim)),
+        AttentionSegmentsParams{x + first * stride(), x + shape_.cols(), x + 2 * shape_.cols(),
+                                out.get(), device_tiles.get(), stride(), stride(), shape_.cols(),
+                                static_cast<float>(scale() / std::log(2.0))});
+    return gpu.download(out);
+  }
+
+  std::vector<Expected> expected(int first, int count) const {
+    std::vector<Expected> all;
+    for (size_t i = 0; i + 1 < cu_seqlens_.size(); ++i) {
+      const int begin = cu_seqlens_[i], end = cu_seqlens_[i + 1];
+      for (int row = std::max(begin, first); row < std::min(end, first + count); ++row) {
+        for (int head = 0; head < shape_.heads; ++head) {
+          const auto at = [&](int r, int part) {
+            return qkv_.data() + r * stride() + part * shape_.cols() + head * shape_.head_dim;
+          };
+          append_attention(
+              all, at(row, 0), shape_.head_dim, end - begin, scale(), type_,
+              [&](int j) { return at(begin + j, 1); }, [&](int j) { return at(begin + j, 2); });
+        }
+      }
+    }
+    return all;
+  }
+
+ private:
+  double scale() const { return 1.0 / std::sqrt(static_cast<double>(shape_.head_dim)); }
+
+  Shape shape_;
+  Half type_;
+  std::vector<int32_t> cu_seqlens_;
+  std::vector<float> qkv_;
+};
+
+void check_part(Gpu& gpu, const Shape& shape, const Rows& rows, int first, int count, Half type) {
+  const auto cols = static_cast<size_t>(shape.cols());
+  check_rows(widen(rows.run(gpu, first, count), type), cols, rows.expected(first, count), cols,
+             type, describe("head_dim ", shape.head_dim, ", rows from ", first));
+}
+
+// Segments of 1, 4, 63, 64, 65 and 100 rows.
+const std::vector<int32_t> kSegments = {0, 1, 5, 68, 132, 197, 297};
+
+}  // namespace
+
+TEST(segment_attention_is_that_of_double_precision_at_the_edges_of_tiles) {
+  Gpu gpu;
+  for (const Half type : kHalves) {
+    for (const Shape& shape : {Shape{2, 80}, Shape{1, 64}, Shape{2, 32}}) {
+      const Rows rows(shape, kSegments, type);
+      check_part(gpu, shape, rows, 0, rows.num_rows(), type);
+    }
+  }
+}
+
+TEST(segment_attention_gives_the_same_bits_for_some_of_the_queries) {
+  Gpu gpu;
+  const Shape shape{1, 80};
+  const Rows rows(shape, kSegments, Half::kBf16);
+  const std::vector<uint16_t> whole = rows.run(gpu, 0, rows.num_rows());
+  std::vector<uint16_t> pieces;
+  int first = 0;
+  for (const int count : {3, 60, 64, 70, 100}) {
+    check_part(gpu, shape, rows, first, count, Half::kBf16);
+    const std::vector<uint16_t> piece = rows.run(gpu, first, count);
+    pieces.insert(pieces.end(), piece.begin(), piece.end());
+    first += count;
+  }
+  CHECK_EQ(first, rows.num_rows());
+  CHECK(pieces == whole);
+}
+
+TEST(segment_attention_serves_windows_and_empty_segments) {
+  Gpu gpu;
+  const Shape shape{2, 80};
+  std::vector<int32_t> windows = {0};
+  for (const int size : {16, 16, 0, 8, 16, 4, 0, 64, 1}) windows.push_back(windows.back() + size);
+  const Rows rows(shape, windows, Half::kFp16);
+  check_part(gpu, shape, rows, 0, rows.num_rows(), Half::kFp16);
+}
