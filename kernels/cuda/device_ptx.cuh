@@ -1,7 +1,7 @@
 #pragma once
 
-// PTX spellings of the primitives that device.cuh promises: the only file with asm. Each has a twin of
-// the same signature in test/cuda/sim/emulation.h, for kernels compiled by the host's compiler.
+// PTX spellings of the primitives that device.cuh promises: the only file with asm. Each has a twin
+// of the same signature in test/cuda/sim/emulation.h, for kernels compiled by the host's compiler.
 
 #include <cstring>
 
@@ -23,9 +23,10 @@ QVL_DEVICE T& shared_storage() {
 // 16 bytes, bypassing L1; zero-fills when !valid (nothing is read then).
 QVL_DEVICE void cp_async_16(void* dst, const void* src, bool valid) {
   const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;\n" ::"r"(shared_address(dst)),
-               "l"(__cvta_generic_to_global(src)), "r"(bytes)
-               : "memory");
+  asm volatile(
+      "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;\n" ::"r"(shared_address(dst)),
+      "l"(__cvta_generic_to_global(src)), "r"(bytes)
+      : "memory");
 }
 QVL_DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 // Waits until at most kPending of the thread's groups are on their way.
@@ -52,12 +53,14 @@ QVL_DEVICE void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
 
 // d += a * b, a 16x16 row-major, b 16x8 column-major, sums in F32.
 QVL_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 QVL_DEVICE void mma_fp16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -89,7 +92,18 @@ QVL_DEVICE void release_successor() {
 // ---- loads and stores of 16 bytes ----
 
 QVL_DEVICE uint4 load_16(const void* src) { return *reinterpret_cast<const uint4*>(src); }
-QVL_DEVICE void store_16(void* dst, uint4 v) { *reinterpret_cast<uint4*>(dst) = v; }
+// To global memory. Spelled out, as those of shared memory below: left to itself the compiler
+// splits some 16-byte accesses into four of 4 bytes, which conflict.
+QVL_DEVICE void store_16(void* dst, uint4 v) {
+  asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};\n" ::"l"(__cvta_generic_to_global(dst)),
+               "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
+}
+QVL_DEVICE void store_8(void* dst, uint2 v) {
+  asm volatile("st.global.v2.u32 [%0], {%1,%2};\n" ::"l"(__cvta_generic_to_global(dst)), "r"(v.x),
+               "r"(v.y)
+               : "memory");
+}
 // Of what is read once by the whole device: keeps streamed weights out of L1.
 QVL_DEVICE uint4 load_streaming(const void* src) {
   uint4 v;
@@ -98,7 +112,6 @@ QVL_DEVICE uint4 load_streaming(const void* src) {
                : "l"(__cvta_generic_to_global(src)));
   return v;
 }
-// Spelled out: left to itself the compiler may break a 16-byte shared load into four that conflict.
 QVL_DEVICE uint4 load_shared_16(const void* src) {
   uint4 v;
   asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];\n"
@@ -108,13 +121,22 @@ QVL_DEVICE uint4 load_shared_16(const void* src) {
   return v;
 }
 
+QVL_DEVICE void store_shared_16(void* dst, uint4 v) {
+  asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};\n" ::"r"(shared_address(dst)), "r"(v.x),
+               "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
+}
+
 // ---- between the blocks of a launch ----
 
 // What another block of this launch wrote: never through the non-coherent path or a stale L1 line.
 QVL_DEVICE float load_volatile(const float* src) { return __ldcg(src); }
 QVL_DEVICE unsigned atomic_add_acq_rel(unsigned* p, unsigned v) {
   unsigned old;
-  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;\n" : "=r"(old) : "l"(p), "r"(v) : "memory");
+  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;\n"
+               : "=r"(old)
+               : "l"(p), "r"(v)
+               : "memory");
   return old;
 }
 
