@@ -13,7 +13,8 @@ QVL_DEVICE void convert(const ConvertParams& p) {
   if (first + 8 <= p.count) {
     float v[8];
     const uint4 lower = load_16(p.src + first), upper = load_16(p.src + first + 4);
-    const uint32_t words[8] = {lower.x, lower.y, lower.z, lower.w, upper.x, upper.y, upper.z, upper.w};
+    const uint32_t words[8] = {lower.x, lower.y, lower.z, lower.w,
+                               upper.x, upper.y, upper.z, upper.w};
 #pragma unroll
     for (int i = 0; i < 8; ++i) v[i] = __uint_as_float(words[i]);
     store_16(dst + first, pack_8<W>(v));

@@ -1,7 +1,7 @@
 #pragma once
 
-// The vocabulary every kernel is written in. nvcc maps it onto PTX; the host's compiler maps it onto
-// the emulation of the tests. Kernels include nothing else but each other's headers.
+// The vocabulary every kernel is written in. nvcc maps it onto PTX; the host's compiler maps it
+// onto the emulation of the tests. Kernels include nothing else but each other's headers.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -35,7 +35,8 @@ QVL_DEVICE int warp_id() { return static_cast<int>(threadIdx.x / kWarpSize); }
 
 // ---- the two 16-bit types of weights and activations ----
 
-// What a kernel needs to know of its element type W: Element<W>::pack, unpack, mma, from_float, to_float.
+// What a kernel needs to know of its element type W: Element<W>::pack, unpack, mma, from_float,
+// to_float.
 template <class W>
 struct Element;
 
@@ -92,8 +93,8 @@ QVL_DEVICE void unpack_8(float (&out)[8], uint4 bits) {
 }
 template <class W>
 QVL_DEVICE uint4 pack_8(const float (&v)[8]) {
-  return make_uint4(Element<W>::pack(v[0], v[1]), Element<W>::pack(v[2], v[3]), Element<W>::pack(v[4], v[5]),
-                    Element<W>::pack(v[6], v[7]));
+  return make_uint4(Element<W>::pack(v[0], v[1]), Element<W>::pack(v[2], v[3]),
+                    Element<W>::pack(v[4], v[5]), Element<W>::pack(v[6], v[7]));
 }
 
 // ---- reductions over the lanes of a warp; every lane gets the result ----
@@ -107,7 +108,8 @@ QVL_DEVICE float lanes_sum(float v) {
 template <int kLanes = kWarpSize>
 QVL_DEVICE float lanes_max(float v) {
 #pragma unroll
-  for (int mask = kLanes / 2; mask > 0; mask /= 2) v = fmaxf(v, __shfl_xor_sync(kFullWarp, v, mask));
+  for (int mask = kLanes / 2; mask > 0; mask /= 2)
+    v = fmaxf(v, __shfl_xor_sync(kFullWarp, v, mask));
   return v;
 }
 
