@@ -32,6 +32,8 @@ const KernelTable& scalar_kernels() {
       .linear_scratch_floats = 0,
       .panels_at_once = 1,
       .linear_quantized = scalar::linear,
+      .max_unpacked_quantized_rows = INT64_MAX,
+      .linear_quantized_packed = nullptr,
       .quantize_rows = scalar::quantize_rows,
       .linear_int8 = scalar::linear_int8,
       .max_int8_rows = scalar::kMaxInt8Rows,

@@ -182,6 +182,12 @@ struct KernelTable {
 
   /// `linear` with a quantised weight, any number of rows.
   void (*linear_quantized)(const LinearArgs& args, int64_t first_panel, int64_t last_panel);
+  /// Beyond this many rows, pack_rows and linear_quantized_packed are the faster way.
+  int64_t max_unpacked_quantized_rows;
+  /// `linear_packed` with a quantised weight.
+  void (*linear_quantized_packed)(const LinearArgs& args, const float* packed, int64_t first_tile,
+                                  int64_t last_tile, int64_t first_panel, int64_t last_panel,
+                                  float* scratch);
   /// Rows of x as 8-bit integers, for linear_int8: tiles of at most max_int8_rows rows and near
   /// equal height, as int8_tile_begin() has them. `packed` has int8_row_bytes() for each row.
   void (*quantize_rows)(void* packed, const LinearArgs& args, int64_t first_tile,

@@ -5,6 +5,7 @@
 // fetched; partial sums wait in scratch between blocks.
 
 #include "kernels/cpu/linear_sums_simd.h"
+#include "kernels/cpu/quantized.h"
 
 namespace qvl::kernels::QVL_ISA {
 namespace {
@@ -99,22 +100,29 @@ struct Ahead {
   int64_t step;
 };
 
-// The share of a panel's next weights that tile `i` of `tiles` fetches.
+// How the weights of a block become fp32. Stored in a format, the first tile of rows widens them
+// beside its arithmetic, and the tiles after it find them in the cache.
 template <Format kFormat>
-Ahead next_weights(const Pass& pass, const Block& block, int64_t index, int64_t i, int64_t tiles) {
-  const int64_t next = block.next_panel + index;
-  if (pass.args.weight_rows == nullptr) {
-    const int64_t bytes = block.count * kStepBytes<kFormat>;
-    return {pass.weights(next, block.next_first) + bytes * i / tiles,
-            bytes / (tiles * block.count) + 1};
+struct FormatWeights {
+  static constexpr bool kWidensBeside = true;
+  static constexpr Format kStored = kFormat;
+
+  // The share of a panel's next weights that tile `i` of `tiles` fetches.
+  static Ahead next(const Pass& pass, const Block& block, int64_t index, int64_t i, int64_t tiles) {
+    const int64_t next = block.next_panel + index;
+    if (pass.args.weight_rows == nullptr) {
+      const int64_t bytes = block.count * kStepBytes<kFormat>;
+      return {pass.weights(next, block.next_first) + bytes * i / tiles,
+              bytes / (tiles * block.count) + 1};
+    }
+    constexpr auto kSize = static_cast<int64_t>(format_size(kFormat));
+    const bool is_there = pass.panel(next) < num_weight_panels(pass.args);
+    const void* row = is_there ? pass.weight_rows(next)[i * kPanelWidth / tiles] : nullptr;
+    // Behind the last row: a line that is in the cache anyway.
+    if (row == nullptr) return {reinterpret_cast<const char*>(pass.packed), 0};
+    return {static_cast<const char*>(row) + block.next_first * kSize, kSize};
   }
-  constexpr auto kSize = static_cast<int64_t>(format_size(kFormat));
-  const bool is_there = pass.panel(next) < num_weight_panels(pass.args);
-  const void* row = is_there ? pass.weight_rows(next)[i * kPanelWidth / tiles] : nullptr;
-  // Behind the last row: a line that is in the cache anyway.
-  if (row == nullptr) return {reinterpret_cast<const char*>(pass.packed), 0};
-  return {static_cast<const char*>(row) + block.next_first * kSize, kSize};
-}
+};
 
 // One register tile over a block of k: sums [kRows] of stride 32 go on, or start.
 // load_weights(k, weights) gives a step's weights.
@@ -169,12 +177,32 @@ void tile_times_stored(float* sums, const float* rows, const char* stored, float
                     });
 }
 
+// The first tile of rows times a panel's block; `wide` [count][32] has the weights afterwards.
+template <class Weights, int kRows>
+void first_tile(float* sums, const float* rows, float* wide, const Pass& pass, int64_t panel,
+                const Block& block, Ahead rows_ahead, const Ahead& weights_ahead) {
+  constexpr Format kFormat = Weights::kStored;
+  alignas(64) char packed[kBlockK * kStepBytes<kFormat>];  // of weights that lie row by row
+  const char* stored = packed;
+  if (pass.args.weight_rows == nullptr) {
+    stored = pass.weights(panel, block.first);
+  } else {
+    pack_panel(packed, kFormat, pass.weight_rows(panel), kFormat, block.first, block.count);
+  }
+  for (int column = 0; column < kPanelTiles; ++column) {
+    const int64_t offset = column * kTileVectors * kVectorBytes<kFormat>;
+    tile_times_stored<kFormat, kRows>(sums + column * kTileColumns, rows, stored + offset,
+                                      wide + column * kTileColumns, block, rows_ahead,
+                                      weights_ahead);
+    rows_ahead.from += rows_ahead.step * block.count;
+  }
+}
+
 // sums = or += the pass's rows times its panels, over a block of k. A tile's rows stay in the
 // first-level cache while all panels, which are in the second-level one, go over them.
-template <Format kFormat>
+template <class Weights>
 void multiply_block(const Pass& pass, const Block& block, float* sums, float* widened) {
   const int64_t tiles = pass.last_tile - pass.first_tile;
-  alignas(64) char packed[kBlockK * kStepBytes<kFormat>];  // of weights that lie row by row
   const int64_t sums_stride = pass.num_rows() * kPanelWidth;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t tile = pass.first_tile + i;
@@ -186,23 +214,22 @@ void multiply_block(const Pass& pass, const Block& block, float* sums, float* wi
       Ahead rows_ahead = {reinterpret_cast<const char*>(next_rows),
                           kRows * int64_t{sizeof(float)} / (pass.num_panels * kPanelTiles) + 1};
       for (int64_t panel = 0; panel < pass.num_panels; ++panel) {
-        const Ahead weights_ahead = next_weights<kFormat>(pass, block, panel, i, tiles);
-        const char* stored = packed;
-        if (pass.args.weight_rows == nullptr) {
-          stored = pass.weights(panel, block.first);
-        } else if (i == 0) {
-          pack_panel(packed, kFormat, pass.weight_rows(panel), kFormat, block.first, block.count);
+        const Ahead weights_ahead = Weights::next(pass, block, panel, i, tiles);
+        float* const to = sums + panel * sums_stride;
+        float* const wide = widened + panel * kBlockK * kPanelWidth;
+        if constexpr (Weights::kWidensBeside) {
+          if (i == 0) {
+            first_tile<Weights, kRows>(to, rows, wide, pass, panel, block, rows_ahead,
+                                       weights_ahead);
+            rows_ahead.from += rows_ahead.step * block.count * kPanelTiles;
+            continue;
+          }
+        } else {
+          if (i == 0) Weights::widen(wide, pass.args, pass.panel(panel), block.first, block.count);
         }
         for (int column = 0; column < kPanelTiles; ++column) {
-          float* const to = sums + panel * sums_stride + column * kTileColumns;
-          float* const wide = widened + panel * kBlockK * kPanelWidth + column * kTileColumns;
-          if (i == 0) {
-            const int64_t offset = column * kTileVectors * kVectorBytes<kFormat>;
-            tile_times_stored<kFormat, kRows>(to, rows, stored + offset, wide, block, rows_ahead,
-                                              weights_ahead);
-          } else {
-            tile_times_widened<kRows>(to, rows, wide, block, rows_ahead, weights_ahead);
-          }
+          tile_times_widened<kRows>(to + column * kTileColumns, rows, wide + column * kTileColumns,
+                                    block, rows_ahead, weights_ahead);
           rows_ahead.from += rows_ahead.step * block.count;
         }
       }
@@ -231,20 +258,26 @@ inline void finish_pass(const Pass& pass, const float* sums) {
   }
 }
 
-template <Format kFormat>
+// Where block i of a segment begins: at a chunk of quantised inputs.
+inline int64_t block_begin(int64_t length, int64_t blocks, int64_t i) {
+  return i == blocks ? length : length * i / blocks / kChunk * kChunk;
+}
+
+template <class Weights>
 void run_pass(const Pass& pass, float* widened, float* stack) {
   const LinearArgs& args = pass.args;
   const int64_t length = args.in_features / args.segments;
-  const int64_t blocks = ceil_div(length, kBlockK);
+  // Room for what a block may gain when borders move down to a chunk.
+  const int64_t blocks = ceil_div(length, kBlockK - kChunk);
   int depth = 0;
   for (int segment = 0; segment < args.segments; ++segment) {
     float* const sums = stack + depth++ * kSumsFloats;
     for (int64_t i = 0; i < blocks; ++i) {
-      const int64_t first = segment * length + length * i / blocks;
-      const int64_t end = segment * length + length * (i + 1) / blocks;
+      const int64_t first = segment * length + block_begin(length, blocks, i);
+      const int64_t end = segment * length + block_begin(length, blocks, i + 1);
       const bool last = end == args.in_features;
       const Block block = {first, end - first, last ? 0 : end, last ? pass.num_panels : 0, i == 0};
-      multiply_block<kFormat>(pass, block, sums, widened);
+      multiply_block<Weights>(pass, block, sums, widened);
     }
     depth = merge_subtrees(stack, kSumsFloats, pass.num_panels * pass.num_rows() * kPanelWidth,
                            depth, segment);
@@ -252,7 +285,7 @@ void run_pass(const Pass& pass, float* widened, float* stack) {
   finish_pass(pass, stack);
 }
 
-template <Format kFormat>
+template <class Weights>
 void linear_packed_in(const LinearArgs& args, const float* packed, int64_t first_tile,
                       int64_t last_tile, int64_t first_panel, int64_t last_panel, float* scratch) {
   const int64_t width = args.activation == Activation::kSwiGlu ? 2 : 1;  // panels for one of out
@@ -267,7 +300,7 @@ void linear_packed_in(const LinearArgs& args, const float* packed, int64_t first
                          first_tile + tiles * (group + 1) / groups,
                          panel,
                          left < kPanelsAtOnce ? left : kPanelsAtOnce};
-      run_pass<kFormat>(pass, scratch, scratch + kWidenedFloats);
+      run_pass<Weights>(pass, scratch, scratch + kWidenedFloats);
     }
   }
 }

@@ -2,11 +2,12 @@
 
 // Products with quantised weights and fp32 activations; see LinearArgs for the sums and quantized.h
 // for the weights. Codes become numbers in registers. Few rows take a panel as one stream of
-// memory; for more, a block is dequantised into the cache and the kernels of linear_simd.h go over
-// it.
+// memory; for more, a block is dequantised into the cache and the tiles of linear_packed_simd.h go
+// over it.
 
 #include "kernels/cpu/linear_few_simd.h"
 #include "kernels/cpu/linear_int8_simd.h"
+#include "kernels/cpu/linear_packed_simd.h"
 
 namespace qvl::kernels::QVL_ISA {
 namespace {
@@ -127,27 +128,34 @@ void quantized_chains(float* sums, int64_t sums_stride, const LinearArgs& args, 
 // ---- more rows ----
 
 template <int kBits>
-void dequantized_chains(float* sums, const LinearArgs& args, const float* x, int64_t rows,
-                        int64_t panel, int64_t first, int64_t end) {
-  alignas(kLineBytes) float widened[kFewRowsBlockK * kPanelWidth];
-  for (int64_t k = first; k < end; k += kFewRowsBlockK) {
-    const int64_t count = end - k < kFewRowsBlockK ? end - k : kFewRowsBlockK;
-    dequantize_block<kBits>(widened, args, panel, k, count);
-    const auto* weights = reinterpret_cast<const char*>(widened);
-    for (int64_t tile = 0; tile < num_tiles(rows); ++tile) {
-      const int64_t row = tile_begin(rows, tile);
-      with_constant<kMaxTileRows>(tile_begin(rows, tile + 1) - row, [&](auto constant) {
-        constexpr int kRows = decltype(constant)::value;
-        for (int column = 0; column < kPanelTiles; ++column) {
-          panel_chains<Format::kF32, kRows, kTileVectors>(
-              sums + row * kPanelWidth + column * kTileColumns, x + row * args.x_stride + k,
-              args.x_stride, weights + column * kTileVectors * kVectorBytes<Format::kF32>, count,
-              k == first, false);
-        }
-      });
-    }
+struct QuantizedWeights {
+  static constexpr bool kWidensBeside = false;
+
+  static void widen(float* to, const LinearArgs& args, int64_t panel, int64_t first,
+                    int64_t count) {
+    dequantize_block<kBits>(to, args, panel, first, count);
   }
+  static Ahead next(const Pass& pass, const Block& block, int64_t index, int64_t i, int64_t tiles) {
+    const int64_t panel = pass.panel(block.next_panel + index);
+    const int64_t bytes = block.count * kPanelWidth * kBits / 8;
+    return {stretch_at(pass.args, panel, block.next_first, pass.args.in_features).codes +
+                bytes * i / tiles,
+            bytes / (tiles * block.count) + 1};
+  }
+};
+
+void linear_quantized_packed(const LinearArgs& args, const float* packed, int64_t first_tile,
+                             int64_t last_tile, int64_t first_panel, int64_t last_panel,
+                             float* scratch) {
+  const auto run = [&](auto weights) {
+    linear_packed_in<decltype(weights)>(args, packed, first_tile, last_tile, first_panel,
+                                        last_panel, scratch);
+  };
+  if (args.quantized->bits == 4) return run(QuantizedWeights<4>{});
+  return run(QuantizedWeights<8>{});
 }
+
+// ---- few rows, all panels ----
 
 // The chains of a segment, rows in tiles of 8, 4, 2 and 1: fewer heights compile faster.
 template <int kBits, int kPanels, int kRows = kMaxQuantizedRows>
@@ -163,10 +171,10 @@ void few_rows_chains(float* sums, int64_t sums_stride, const LinearArgs& args, c
   }
 }
 
-// Up to kMaxUnpackedRows rows of x times kPanels panels from `panel` on.
+// Up to kMaxQuantizedRows rows of x times kPanels panels from `panel` on.
 template <int kBits, int kPanels>
 void rows_times_panels(const LinearArgs& args, int64_t first_row, int64_t rows, int64_t panel) {
-  constexpr int64_t kSumsStride = kMaxUnpackedRows * kPanelWidth;  // of a panel
+  constexpr int64_t kSumsStride = kMaxQuantizedRows * kPanelWidth;  // of a panel
   const float* x = args.x + first_row * args.x_stride;
   const int64_t length = args.in_features / args.segments;
   float stack[kMaxDepth][kPanels * kSumsStride];
@@ -176,10 +184,8 @@ void rows_times_panels(const LinearArgs& args, int64_t first_row, int64_t rows, 
     const int64_t first = segment * length;
     if constexpr (kPanels > 1) {  // one row
       quantized_chains<kBits, 1, kPanels>(sums, kSumsStride, args, x, panel, first, first + length);
-    } else if (rows <= kMaxQuantizedRows) {
-      few_rows_chains<kBits, 1>(sums, kSumsStride, args, x, rows, panel, first, first + length);
     } else {
-      dequantized_chains<kBits>(sums, args, x, rows, panel, first, first + length);
+      few_rows_chains<kBits, 1>(sums, kSumsStride, args, x, rows, panel, first, first + length);
     }
     for (int64_t p = 0, before = depth; p < kPanels; ++p) {
       depth = merge_subtrees(stack[0] + p * kSumsStride, kPanels * kSumsStride, rows * kPanelWidth,
@@ -202,9 +208,9 @@ void linear_quantized_in(const LinearArgs& args, int64_t first_panel, int64_t la
       rows_times_panels<kBits, kPanelsOfOneRow>(args, 0, 1, panel);
     }
   }
-  for (int64_t first_row = 0; first_row < args.rows; first_row += kMaxUnpackedRows) {
+  for (int64_t first_row = 0; first_row < args.rows; first_row += kMaxQuantizedRows) {
     const int64_t left = args.rows - first_row;
-    const int64_t rows = left < kMaxUnpackedRows ? left : kMaxUnpackedRows;
+    const int64_t rows = left < kMaxQuantizedRows ? left : kMaxQuantizedRows;
     for (int64_t p = panel; p < last_panel; ++p) {
       rows_times_panels<kBits, 1>(args, first_row, rows, p);
     }

@@ -19,8 +19,8 @@ void linear(const LinearArgs& args, int64_t first_panel, int64_t last_panel) {
 void linear_packed(const LinearArgs& args, const float* packed, int64_t first_tile,
                    int64_t last_tile, int64_t first_panel, int64_t last_panel, float* scratch) {
   with_format(args.format, [&](auto format) {
-    linear_packed_in<decltype(format)::value>(args, packed, first_tile, last_tile, first_panel,
-                                              last_panel, scratch);
+    linear_packed_in<FormatWeights<decltype(format)::value>>(args, packed, first_tile, last_tile,
+                                                             first_panel, last_panel, scratch);
   });
 }
 

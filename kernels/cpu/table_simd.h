@@ -30,11 +30,15 @@ constexpr KernelTable kTable = {
     .panels_at_once = kPanelsAtOnce,
 #ifdef QVL_HAS_INTEGERS
     .linear_quantized = linear_quantized,
+    .max_unpacked_quantized_rows = kMaxQuantizedRows,
+    .linear_quantized_packed = linear_quantized_packed,
     .quantize_rows = quantize_rows,
     .linear_int8 = linear_int8,
     .max_int8_rows = kMaxInt8Rows,
 #else
     .linear_quantized = scalar::linear,
+    .max_unpacked_quantized_rows = INT64_MAX,
+    .linear_quantized_packed = nullptr,
     .quantize_rows = scalar::quantize_rows,
     .linear_int8 = scalar::linear_int8,
     .max_int8_rows = scalar::kMaxInt8Rows,

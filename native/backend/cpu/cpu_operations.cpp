@@ -148,6 +148,11 @@ void CpuBackend::linear(Tensor out, Tensor input, const Weight& weight,
                         const LinearOptions& options) {
   const WeightSpec& spec = weight.spec();
   Tensor x = normalized(input, options.norm);
+  const bool is_quantized = spec.quantization.is_quantized();
+  // Integers of x have a layout of their own.
+  const bool is_packed =
+      !spec.quantization.int8_activations &&
+      x.rows > (is_quantized ? kernels_.max_unpacked_quantized_rows : kernels_.max_unpacked_rows);
   require_f32(out);
   require_f32(x);
   require(out.rows == x.rows, "linear: rows differ");
@@ -155,7 +160,7 @@ void CpuBackend::linear(Tensor out, Tensor input, const Weight& weight,
   if (options.activation == Activation::kSwiGlu) {
     require(2 * out.cols == spec.out_features, "linear: out must have half of out_features");
     require(options.residual == nullptr, "linear: SwiGLU has no residual");
-    if (out.cols % kernels::kPanelWidth != 0 || spec.quantization.is_quantized() ||
+    if (out.cols % kernels::kPanelWidth != 0 || (is_quantized && !is_packed) ||
         options.bias != nullptr) {
       return linear_then_swiglu(out, x, weight, options.bias);
     }
@@ -188,12 +193,10 @@ void CpuBackend::linear(Tensor out, Tensor input, const Weight& weight,
   args.activation = to_activation(options.activation);
   if (args.rows == 0) return;
   if (spec.quantization.int8_activations) return linear_int8(args);
-  if (args.quantized == nullptr && args.rows > kernels_.max_unpacked_rows) {
-    return linear_packed(args);
-  }
+  if (is_packed) return linear_packed(args);
 
   const int64_t panels = kernels::num_panels(args.out_features);
-  const auto linear = args.quantized == nullptr ? kernels_.linear : kernels_.linear_quantized;
+  const auto linear = is_quantized ? kernels_.linear_quantized : kernels_.linear;
   if (args.rows * args.in_features * spec.out_features < kMinParallelElements) {
     return linear(args, 0, panels);
   }
@@ -244,6 +247,8 @@ void CpuBackend::linear_then_swiglu(Tensor out, Tensor x, const Weight& weight,
 // Many rows: blocks of rows are packed, then every panel goes over the block.
 void CpuBackend::linear_packed(const kernels::LinearArgs& all) {
   const int64_t panels = kernels::num_panels(all.out_features);
+  const auto multiply =
+      all.quantized == nullptr ? kernels_.linear_packed : kernels_.linear_quantized_packed;
   const int64_t fitting =
       std::max(kMaxPackedBytes / (all.in_features * int64_t{sizeof(float)}), kMinPackedRows);
   const int64_t num_blocks = kernels::ceil_div(all.rows, fitting);
@@ -263,9 +268,8 @@ void CpuBackend::linear_packed(const kernels::LinearArgs& all) {
     });
 
     run_panels_by_tiles(panels, tiles, [&](const Part& part, int thread) {
-      kernels_.linear_packed(
-          args, packed, part.first_tile, part.last_tile, part.first_panel, part.last_panel,
-          thread_scratch_[static_cast<size_t>(thread)].get(kernels_.linear_scratch_floats));
+      multiply(args, packed, part.first_tile, part.last_tile, part.first_panel, part.last_panel,
+               thread_scratch_[static_cast<size_t>(thread)].get(kernels_.linear_scratch_floats));
     });
   }
 }

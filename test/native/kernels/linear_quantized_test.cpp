@@ -67,6 +67,22 @@ struct Layer : LinearCase {
     return out;
   }
 
+  // By packed rows; in several calls, as threads would share the work.
+  std::vector<float> run_packed(const KernelTable& table) const {
+    std::vector<float> out;
+    const LinearArgs a = args(out);
+    std::vector<float> packed(static_cast<size_t>(rows * in_features));
+    std::vector<float> scratch(static_cast<size_t>(table.linear_scratch_floats));
+    const int64_t tiles = table.num_row_tiles(rows);
+    const int64_t panels_count = kernels::num_panels(out_features);
+    const int64_t tile_border = tiles / 3;
+    table.pack_rows(packed.data(), a, 0, tiles);
+    for (const auto& [t0, t1] : {std::pair{int64_t{0}, tile_border}, {tile_border, tiles}}) {
+      table.linear_quantized_packed(a, packed.data(), t0, t1, 0, panels_count, scratch.data());
+    }
+    return out;
+  }
+
   // With 8-bit activations; in several calls, as threads would share the work.
   std::vector<float> run_int8(const KernelTable& table) const {
     std::vector<float> out;
@@ -85,8 +101,8 @@ struct Layer : LinearCase {
     return out;
   }
 
-  // The product with fp32 weights that are the numbers of the codes.
-  std::vector<float> run_dequantized(const KernelTable& table) const {
+  // fp32 panels of the numbers that the codes stand for.
+  std::vector<float> dequantized() const {
     std::vector<float> matrix(static_cast<size_t>(out_features * in_features));
     for (int64_t n = 0; n < out_features; ++n) {
       kernels::unpack_quantized_row(&matrix[static_cast<size_t>(n * in_features)], panels.data(),
@@ -96,6 +112,11 @@ struct Layer : LinearCase {
                                                  kernels::kPanelWidth * in_features));
     kernels::pack_weight(plain.data(), Format::kF32, in_features, 0, out_features, matrix.data(),
                          Format::kF32);
+    return plain;
+  }
+
+  // The product with fp32 panels.
+  std::vector<float> run_plain(const KernelTable& table, const std::vector<float>& plain) const {
     std::vector<float> out;
     LinearArgs a = args(out);
     a.weight = plain.data();
@@ -103,6 +124,10 @@ struct Layer : LinearCase {
     a.quantized = nullptr;
     table.linear(a, 0, kernels::num_panels(out_features));
     return out;
+  }
+
+  std::vector<float> run_dequantized(const KernelTable& table) const {
+    return run_plain(table, dequantized());
   }
 };
 
@@ -115,10 +140,37 @@ TEST(products_are_those_with_the_numbers_that_the_codes_stand_for) {
       for (const int64_t k : kInputs) {
         for (const int64_t rows : {1, 2, 3, 9, 35}) {
           const Layer layer(rows, 37, k, scheme);
-          CHECK(same_bits(layer.run(*table), layer.run_dequantized(kernels::scalar_kernels())));
+          const std::vector<float> expected = layer.run_dequantized(kernels::scalar_kernels());
+          CHECK(same_bits(layer.run(*table), expected));
+          if (table->linear_quantized_packed == nullptr) continue;
+          CHECK(same_bits(layer.run_packed(*table), expected));
         }
       }
     }
+  }
+}
+
+TEST(packed_rows_meet_segments_and_several_blocks_of_inputs) {
+  for (const KernelTable* table : vector_kernels()) {
+    if (table->linear_quantized_packed == nullptr) continue;
+    for (const Scheme& scheme : {Scheme{8, 128}, Scheme{4, 32}, Scheme{4, 128, true}}) {
+      for (const int64_t k : {1536, 2560, 8960}) {
+        const Layer layer(33, 70, k, scheme, k % 1024 == 512 ? 4 : 2);
+        CHECK(
+            same_bits(layer.run_packed(*table), layer.run_dequantized(kernels::scalar_kernels())));
+      }
+    }
+  }
+}
+
+TEST(packed_swiglu_is_the_product_of_its_halves) {
+  for (const KernelTable* table : vector_kernels()) {
+    if (table->linear_quantized_packed == nullptr) continue;
+    Layer layer(21, 192, 384, {4, 32});
+    const std::vector<float> plain = layer.dequantized();
+    layer.activation = Activation::kSwiGlu;
+    layer.out_features = 96;
+    CHECK(same_bits(layer.run_packed(*table), layer.run_plain(*table, plain)));
   }
 }
 
