@@ -230,6 +230,33 @@ export interface NativeTensorInfo {
   file: string
 }
 
+/** A shared library that was looked for. */
+export interface NativeLibraryInfo {
+  found: boolean
+  path: string
+  /** '' when it does not say. */
+  version: string
+}
+
+export interface NativeCudaInfo {
+  /** Whether this build holds CUDA kernels, and why it does not. */
+  built: boolean
+  builtReason: string
+  driver: NativeLibraryInfo
+  cublasLt: NativeLibraryInfo
+  devices: {
+    name: string
+    /** For example `9.0`. */
+    computeCapability: string
+    memoryBytes: number
+    /** null: not asked. */
+    freeBytes: number | null
+  }[]
+  /** Whether a model can run on at least one of the devices; `reason` says what is missing first. */
+  usable: boolean
+  reason: string
+}
+
 export interface NativeBinding {
   loadModel(
     options: NativeLoadOptions,
@@ -261,6 +288,11 @@ export interface NativeBinding {
     imageTokenId: number,
     videoTokenId: number,
   ): { positions: Int32Array; delta: number }
+  /**
+   * What there is of CUDA. Free memory is asked of device `ordinal` alone, without it of all, since asking
+   * starts a device.
+   */
+  cudaInfo(ordinal?: number): Promise<NativeCudaInfo>
   /** What the processor offers, and the memory that is free; 0 when the system does not say. */
   cpuInfo(): {
     name: string

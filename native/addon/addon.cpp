@@ -5,6 +5,7 @@
 #include "addon/async.h"
 #include "addon/convert.h"
 #include "addon/cpu_info.h"
+#include "addon/cuda_info.h"
 #include "addon/errors.h"
 #include "addon/image_wrap.h"
 #include "addon/limits.h"
@@ -23,6 +24,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) {
                         InstanceMethod<&Addon::extract_patches>("extractPatches"),
                         InstanceMethod<&Addon::compute_positions>("computePositions"),
                         InstanceMethod<&Addon::cpu_info>("cpuInfo"),
+                        InstanceMethod<&Addon::cuda_info>("cudaInfo"),
                         InstanceMethod<&Addon::limit_names>("limitNames"),
                         InstanceMethod<&Addon::measure_limit>("measureLimit")});
 }
@@ -70,6 +72,10 @@ Napi::Value Addon::compute_positions(const Napi::CallbackInfo& info) {
 
 Napi::Value Addon::cpu_info(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value { return addon::cpu_info(info.Env()); });
+}
+
+Napi::Value Addon::cuda_info(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return addon::cuda_info(info); });
 }
 
 Napi::Value Addon::limit_names(const Napi::CallbackInfo& info) {

@@ -45,6 +45,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value extract_patches(const Napi::CallbackInfo& info);
   Napi::Value compute_positions(const Napi::CallbackInfo& info);
   Napi::Value cpu_info(const Napi::CallbackInfo& info);
+  Napi::Value cuda_info(const Napi::CallbackInfo& info);
   Napi::Value limit_names(const Napi::CallbackInfo& info);
   Napi::Value measure_limit(const Napi::CallbackInfo& info);
 

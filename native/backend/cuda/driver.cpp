@@ -9,8 +9,7 @@
 namespace qvl::cuda {
 namespace {
 
-constexpr const char* kWayOut =
-    "install NVIDIA's driver, version 580 or newer, or use device 'cpu'";
+constexpr const char* kWayOut = "install NVIDIA's driver, version 580 or newer";
 
 std::array<std::string, 1> driver_names() {
   const char* other = std::getenv("QWEN2_VL_CUDA_DRIVER");

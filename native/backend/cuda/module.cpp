@@ -18,10 +18,6 @@ int attribute(const Driver& driver, api::Device device, int which) {
   return value;
 }
 
-std::string capability_text(int capability) {
-  return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
-}
-
 /// Families whose name begins the kernel's first, the longest of them first: most often the first
 /// one has it.
 std::vector<EmbeddedModule> modules_for(const std::string& kernel) {
@@ -63,39 +59,57 @@ DeviceProperties device_properties(const Driver& driver, int ordinal) {
   return properties;
 }
 
-Device::Device(std::shared_ptr<const Driver> driver, int ordinal)
-    : driver_(std::move(driver)), properties_(device_properties(*driver_, ordinal)) {
-  if (embedded_modules().empty()) {
-    throw Error("ERR_BACKEND_UNAVAILABLE", std::string("no CUDA kernels: ") + why_no_modules());
-  }
-  if (properties_.compute_capability < kLeastComputeCapability) {
-    throw Error("ERR_BACKEND_UNAVAILABLE", properties_.name + " has compute capability " +
-                                               capability_text(properties_.compute_capability) +
-                                               ", and " + capability_text(kLeastComputeCapability) +
-                                               " (Ampere) is the least: use device 'cpu'");
-  }
-  const Driver& call = *driver_;
-  call.check(call->device_get(&device_, ordinal), "opening a CUDA device");
-  call.check(call->device_primary_ctx_retain(&context_, device_), "starting a CUDA device");
+std::string capability_text(int capability) {
+  return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
+}
+
+std::string why_device_is_unusable(const DeviceProperties& properties) {
+  if (properties.compute_capability >= kLeastComputeCapability) return "";
+  return properties.name + " has compute capability " +
+         capability_text(properties.compute_capability) + ", and " +
+         capability_text(kLeastComputeCapability) + " (Ampere) is the least";
+}
+
+PrimaryContext::PrimaryContext(const Driver& driver, int ordinal) : driver_(driver) {
+  driver_.check(driver_->device_get(&device_, ordinal), "opening a CUDA device");
+  driver_.check(driver_->device_primary_ctx_retain(&context_, device_), "starting a CUDA device");
   make_current();
 }
 
-Device::~Device() {
-  const Driver& call = *driver_;
-  call->ctx_set_current(context_);
-  for (const auto& [family, module] : modules_) call->module_unload(module);
-  call->device_primary_ctx_release(device_);
+PrimaryContext::~PrimaryContext() { driver_->device_primary_ctx_release(device_); }
+
+void PrimaryContext::make_current() const {
+  driver_.check(driver_->ctx_set_current(context_), "selecting a CUDA device");
 }
 
-void Device::make_current() const {
-  driver_->check((*driver_)->ctx_set_current(context_), "selecting a CUDA device");
-}
-
-size_t Device::free_bytes() const {
+size_t PrimaryContext::free_bytes() const {
   size_t free = 0;
   size_t total = 0;
-  driver_->check((*driver_)->mem_get_info(&free, &total), "asking a CUDA device's free memory");
+  driver_.check(driver_->mem_get_info(&free, &total), "asking a CUDA device's free memory");
   return free;
+}
+
+namespace {
+
+/// Before anything is started on it.
+DeviceProperties usable_device(const Driver& driver, int ordinal) {
+  DeviceProperties properties = device_properties(driver, ordinal);
+  std::string reason = why_device_is_unusable(properties);
+  if (embedded_modules().empty()) reason = std::string("no CUDA kernels: ") + why_no_modules();
+  if (!reason.empty()) throw Error("ERR_BACKEND_UNAVAILABLE", reason);
+  return properties;
+}
+
+}  // namespace
+
+Device::Device(std::shared_ptr<const Driver> driver, int ordinal)
+    : driver_(std::move(driver)),
+      properties_(usable_device(*driver_, ordinal)),
+      context_(*driver_, ordinal) {}
+
+Device::~Device() {
+  make_current_quietly();
+  for (const auto& [family, module] : modules_) (*driver_)->module_unload(module);
 }
 
 api::Function Device::find_in_modules(const std::string& name) {

@@ -40,6 +40,29 @@ DeviceProperties device_properties(const Driver& driver, int ordinal);
 
 /// The least compute capability the kernels are compiled for.
 inline constexpr int kLeastComputeCapability = 80;
+/// "9.0"
+std::string capability_text(int capability);
+/// "" when the kernels run on the device.
+std::string why_device_is_unusable(const DeviceProperties& properties);
+
+/// A device's primary context, which all users in the process share.
+class PrimaryContext {
+ public:
+  PrimaryContext(const Driver& driver, int ordinal);
+  ~PrimaryContext();
+  PrimaryContext(const PrimaryContext&) = delete;
+  PrimaryContext& operator=(const PrimaryContext&) = delete;
+
+  api::Context get() const { return context_; }
+  /// Makes it the calling thread's.
+  void make_current() const;
+  size_t free_bytes() const;
+
+ private:
+  const Driver& driver_;
+  api::Device device_ = 0;
+  api::Context context_ = nullptr;
+};
 
 /// A device made ready: its primary context, and the modules with kernels, loaded as they are first
 /// asked for. Safe to use from several threads.
@@ -55,8 +78,10 @@ class Device {
   const Driver& driver() const { return *driver_; }
   const DeviceProperties& properties() const { return properties_; }
   /// Makes the device's context the calling thread's.
-  void make_current() const;
-  size_t free_bytes() const;
+  void make_current() const { context_.make_current(); }
+  /// The same in a destructor: what fails then has failed before.
+  void make_current_quietly() const { (*driver_)->ctx_set_current(context_.get()); }
+  size_t free_bytes() const { return context_.free_bytes(); }
 
   /// The kernel of this name. Throws Error(ERR_INTERNAL) when no module has it.
   api::Function kernel(std::string_view name);
@@ -82,8 +107,7 @@ class Device {
 
   std::shared_ptr<const Driver> driver_;
   DeviceProperties properties_;
-  api::Device device_ = 0;
-  api::Context context_ = nullptr;
+  PrimaryContext context_;
   std::mutex mutex_;
   std::map<std::string, api::Module, std::less<>> modules_;  // by family
   std::map<std::string, Kernel, std::less<>> kernels_;
