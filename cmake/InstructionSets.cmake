@@ -19,7 +19,13 @@ function(qvl_instruction_set set msvc_flags flags)
   set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cpu/${set}.cpp PROPERTIES COMPILE_OPTIONS "${flags}")
 endfunction()
 
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
+# macOS builds for either processor on either.
+if(APPLE AND CMAKE_OSX_ARCHITECTURES)
+  set(QVL_PROCESSOR ${CMAKE_OSX_ARCHITECTURES})
+else()
+  set(QVL_PROCESSOR ${CMAKE_SYSTEM_PROCESSOR})
+endif()
+if(QVL_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   qvl_instruction_set(sse42 "" "-msse4.2")
   qvl_instruction_set(avx2 "/arch:AVX2" "-mavx2;-mfma;-mf16c")
   # GCC 12 warns of the undefined operands inside its own AVX-512 intrinsics.
@@ -31,7 +37,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set(avx512 "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx2;-mfma;-mf16c;-mprefer-vector-width=512${quiet}")
   qvl_instruction_set(avx512 "/arch:AVX512" "${avx512}")
   qvl_instruction_set(avx512_vnni "/arch:AVX512" "${avx512};-mavx512vnni")
-elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
+elseif(QVL_PROCESSOR MATCHES "aarch64|arm64|ARM64")
   # Advanced SIMD is a part of the architecture: neon.cpp needs no flags.
   qvl_instruction_set(neon_dotprod "" "-march=armv8.2-a+dotprod")
 endif()

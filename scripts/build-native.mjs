@@ -5,7 +5,7 @@
 //   scripts/prebuild.mjs                 the binaries that are published
 //
 //     node scripts/build-native.mjs [--config Release | Debug] [--portable] [--arch <arch>]
-//       [--toolchain <file of CMake>] [--build-dir <folder>] [--output-dir <folder>]
+//       [--cuda ON | OFF | AUTO] [--toolchain <file of CMake>] [--build-dir <folder>] [--output-dir <folder>]
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { arch as hostArch, availableParallelism } from 'node:os'
@@ -20,6 +20,7 @@ const { values: options } = parseArgs({
     config: { type: 'string', default: 'Release' },
     arch: { type: 'string', default: hostArch() },
     portable: { type: 'boolean', default: false },
+    cuda: { type: 'string' },
     toolchain: { type: 'string' },
     'build-dir': { type: 'string', default: join(root, 'build', 'cmake') },
     'output-dir': { type: 'string' },
@@ -32,6 +33,7 @@ requireTools()
 const common = ['--directory', root, '--out', resolve(options['build-dir'])]
 common.push('--config', config, '--arch', options.arch)
 const definitions = { QVL_PORTABLE: options.portable ? 'ON' : 'OFF' }
+if (options.cuda) definitions.QVL_CUDA = options.cuda
 if (options.toolchain) definitions.CMAKE_TOOLCHAIN_FILE = resolve(options.toolchain)
 if (options['output-dir']) definitions.QVL_OUTPUT_DIR = resolve(options['output-dir'])
 run('configure', ...common, ...Object.entries(definitions).map((pair) => `--CD${pair.join('=')}`))

@@ -1,13 +1,13 @@
 #!/usr/bin/env node
-// Checks the binaries in prebuilds/ against their manifest and against what they may need and show:
+// Checks the binaries in prebuilds/ against their records and against what they may need and show:
 //
 //     npm run check:prebuilds [-- --complete]
 //
-// --complete: every platform of a release must be there. Given a target and a file, it checks that file:
+// --complete: every platform of a release must be there, with CUDA where it belongs. Given a target and a file, it checks that file:
 //
 //     node scripts/check-prebuilds.mjs linux-x64-glibc build/Release/qwen2vl.node
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { inspectBinary, problemsOf } from './lib/binary.mjs'
@@ -15,7 +15,7 @@ import {
   binaryName,
   hostTarget,
   parseTarget,
-  readManifest,
+  recordOf,
   releaseTargets,
   root,
 } from './lib/prebuilds.mjs'
@@ -24,6 +24,9 @@ const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: { complete: { type: 'boolean', default: false } },
 })
+
+/** The one with CUDA kernels inside. */
+const cudaBinary = binaryName({ platform: 'linux', arch: 'x64', libc: 'glibc' })
 
 const problems = []
 let checked = 0
@@ -40,7 +43,6 @@ console.log(problems.length === 0 ? `prebuilds: ${count}, no problem` : 'prebuil
 process.exit(problems.length === 0 ? 0 : 1)
 
 function checkFolder() {
-  const manifest = readManifest()
   const host = binaryName(hostTarget())
   for (const target of releaseTargets) {
     const name = binaryName(target)
@@ -52,14 +54,20 @@ function checkFolder() {
     // Only the tools of the platform itself read its files.
     const isReadable = target.platform === 'linux' || target.platform === process.platform
     const facts = check(file, isReadable ? target : { ...target, platform: 'foreign' })
-    if (facts.sha256 !== manifest[name]?.sha256) {
-      problems.push(`prebuilds/${name} is not what manifest.json describes: build it again`)
+    const record = readRecord(file)
+    if (facts.sha256 !== record.sha256) {
+      problems.push(`prebuilds/${name} is not what ${recordOf(name)} describes: build it again`)
+    }
+    if (options.complete && name === cudaBinary && !record.cudaBytes) {
+      problems.push(`prebuilds/${name} holds no CUDA kernels: build it where nvcc is`)
     }
     if (name === host) checkLoads(file)
   }
-  for (const name of Object.keys(manifest)) {
-    if (!existsSync(join(root, 'prebuilds', name))) problems.push(`manifest.json lists ${name}`)
-  }
+}
+
+function readRecord(file) {
+  const path = recordOf(file)
+  return existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {}
 }
 
 function check(file, target) {

@@ -1,41 +1,33 @@
 #!/usr/bin/env node
 // Builds the binaries that are published, and checks them:
 //
-//     npm run build:prebuilds [-- linux-x64 linux-arm64 …]
+//     npm run build:prebuilds [-- [--cuda] linux-x64 linux-arm64 …]
 //
 // Without names: this machine's own, and on Linux x64 also linux-arm64 where Debian's
 // g++-aarch64-linux-gnu is installed. Each ends in prebuilds/<platform>-<arch>/, under the name that
-// node-gyp-build looks for, with its size, hash and needs in prebuilds/manifest.json.
+// node-gyp-build looks for; beside it a JSON file says its size, its hash and what it needs. CUDA
+// kernels are embedded where nvcc is found; --cuda makes it an error when it is not.
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
 import { inspectBinary, problemsOf } from './lib/binary.mjs'
-import {
-  binaryName,
-  hostTarget,
-  parseTarget,
-  readManifest,
-  root,
-  writeManifest,
-} from './lib/prebuilds.mjs'
+import { binaryName, hostTarget, parseTarget, recordOf, root } from './lib/prebuilds.mjs'
 
 const arm64Toolchain = join(root, 'cmake', 'aarch64-linux-gnu.cmake')
 const toolchains = { 'linux-arm64-glibc': arm64Toolchain }
 
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { cuda: { type: 'boolean', default: false } },
+})
 const host = hostTarget()
-const named = process.argv.slice(2)
-const targets = named.length > 0 ? named.map(parseTarget) : defaultTargets()
-
-const manifest = readManifest()
-for (const target of targets) manifest[binaryName(target)] = build(target)
-// What is no longer there is no longer listed.
-for (const file of Object.keys(manifest)) {
-  if (!statSync(join(root, 'prebuilds', file), { throwIfNoEntry: false })) delete manifest[file]
-}
-writeManifest(manifest)
-for (const [file, { bytes, needs, cudaBytes }] of Object.entries(manifest)) {
+const targets = positionals.length > 0 ? positionals.map(parseTarget) : defaultTargets()
+for (const target of targets) {
+  const { bytes, needs, cudaBytes } = build(target)
   const cuda = cudaBytes ? `, of it ${megabytes(cudaBytes)} CUDA kernels` : ''
-  console.log(`prebuilds/${file}: ${megabytes(bytes)}${cuda}; needs ${needs.join(', ')}`)
+  const name = binaryName(target)
+  console.log(`prebuilds/${name}: ${megabytes(bytes)}${cuda}; needs ${needs.join(', ')}`)
 }
 
 function build(target) {
@@ -52,6 +44,7 @@ function build(target) {
     ...['scripts/build-native.mjs', '--portable', '--arch', arch],
     ...['--build-dir', buildDir, '--output-dir', outputDir],
     ...(toolchain ? ['--toolchain', toolchain] : []),
+    ...(options.cuda && isHost ? ['--cuda', 'ON'] : []),
   )
   const name = binaryName(target)
   const path = join(root, 'prebuilds', name)
@@ -63,7 +56,9 @@ function build(target) {
   if (problems.length > 0) process.exit(1)
   const { bytes, sha256, needs, glibc } = facts
   const cudaBytes = bytesOfCuda(join(buildDir, 'cuda'))
-  return { bytes, sha256, needs, ...(glibc && { glibc }), ...(cudaBytes && { cudaBytes }) }
+  const record = { bytes, sha256, needs, ...(glibc && { glibc }), ...(cudaBytes && { cudaBytes }) }
+  writeFileSync(recordOf(path), `${JSON.stringify(record, null, 2)}\n`)
+  return record
 }
 
 /** Of the compressed kernels that the binary embeds. */

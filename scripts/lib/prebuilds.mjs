@@ -1,11 +1,8 @@
-/** The folder prebuilds/: the names of its files, and manifest.json, which describes them. */
-import { readFileSync, writeFileSync } from 'node:fs'
+/** The folder prebuilds/: which binaries a release has, and the names of its files. */
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
-
-const manifestFile = join(root, 'prebuilds', 'manifest.json')
 
 /** What a release has. The first two are built on one machine, the others on their own. */
 export const releaseTargets = [
@@ -36,17 +33,7 @@ export function hostTarget() {
   return { platform, arch, libc: isGlibc ? 'glibc' : 'musl' }
 }
 
-/** By path below prebuilds/: bytes, sha256, what it needs. */
-export function readManifest() {
-  try {
-    return JSON.parse(readFileSync(manifestFile, 'utf8'))
-  } catch (error) {
-    if (error.code === 'ENOENT') return {}
-    throw error
-  }
-}
-
-export function writeManifest(manifest) {
-  const sorted = Object.fromEntries(Object.entries(manifest).sort(([a], [b]) => (a < b ? -1 : 1)))
-  writeFileSync(manifestFile, `${JSON.stringify(sorted, null, 2)}\n`)
+/** The file beside a binary that says its size, its hash and what it needs. */
+export function recordOf(binary) {
+  return binary.replace(/\.node$/, '.json')
 }

@@ -17,8 +17,7 @@ const allowed = [
   // What runs.
   /^dist\/[\w-]+\.(js|cjs)(\.map)?$/,
   /^dist\/[\w-]+\.d\.(ts|cts)$/,
-  /^prebuilds\/manifest\.json$/,
-  /^prebuilds\/(linux|darwin|win32)-(x64|arm64)\/qwen2-vl\.(glibc\.|musl\.)?node$/,
+  /^prebuilds\/(linux|darwin|win32)-(x64|arm64)\/qwen2-vl\.(glibc\.|musl\.)?(node|json)$/,
   // The bundled checkpoint, with the pictures that README and self-test ask about.
   /^models\/qwen2-vl-tiny\/[\w-]+\.(json|safetensors|txt|md)$/,
   /^models\/qwen2-vl-tiny\/(images|videos)\/[\w/-]+\.(png|jpg|mp4)$/,
