@@ -97,6 +97,13 @@ QVL_DEVICE uint4 pack_8(const float (&v)[8]) {
                     Element<W>::pack(v[4], v[5]), Element<W>::pack(v[6], v[7]));
 }
 
+// load_streaming(), or zeros with nothing read.
+QVL_DEVICE uint4 load_streaming_if(const void* src, bool wanted) {
+  uint4 v = make_uint4(0u, 0u, 0u, 0u);
+  if (wanted) v = load_streaming(src);
+  return v;
+}
+
 // ---- reductions over the lanes of a warp; every lane gets the result ----
 
 template <int kLanes = kWarpSize>
