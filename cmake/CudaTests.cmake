@@ -1,0 +1,33 @@
+# The CUDA simulator: build/<x>/cuda/libcuda_simulator.so stands in for libcuda.so.1 and
+# libcublaslt_simulator.so for libcublasLt, so that host code and nvcc's PTX are tested without a GPU.
+# Needs the toolkit's cuda.h, hence nvcc; included with QVL_TESTS.
+find_path(QVL_CUDA_INCLUDE cuda.h HINTS /usr/local/cuda/include $ENV{CUDA_HOME}/include)
+if(NOT QVL_CUDA_INCLUDE OR NOT CMAKE_SYSTEM_NAME STREQUAL "Linux" OR CMAKE_CROSSCOMPILING)
+  return()
+endif()
+
+set(sim ${CMAKE_SOURCE_DIR}/test/cuda/sim)
+file(GLOB sources CONFIGURE_DEPENDS ${sim}/*.cpp)
+list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
+set(blas ${sources})
+list(FILTER blas INCLUDE REGEX "/libcublaslt[^/]*\\.cpp$")
+list(FILTER sources EXCLUDE REGEX "/libcublaslt[^/]*\\.cpp$")
+
+# Interprets a whole warp at a time: vector instructions pay. It runs where it is built.
+include(CheckCXXSourceRuns)
+set(CMAKE_REQUIRED_FLAGS "-mavx2 -mfma")
+check_cxx_source_runs(
+  "#include <immintrin.h>
+   int main() { return __builtin_cpu_supports(\"avx2\") && __builtin_cpu_supports(\"fma\") ? 0 : 1; }"
+  QVL_SIM_AVX2)
+unset(CMAKE_REQUIRED_FLAGS)
+
+add_library(cuda_simulator SHARED ${sources})
+target_include_directories(cuda_simulator SYSTEM PRIVATE ${QVL_CUDA_INCLUDE})
+# Registers hold floats and integers in turn.
+target_compile_options(cuda_simulator PRIVATE -O2 -fno-strict-aliasing -fno-math-errno)
+target_link_libraries(cuda_simulator PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+set_target_properties(cuda_simulator PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cuda)
+if(QVL_SIM_AVX2)
+  target_compile_options(cuda_simulator PRIVATE -mavx2 -mfma)
+endif()
