@@ -24,7 +24,7 @@ struct PagedKeys {
     const W* first[kBlocks];
     // A pass of the block over a tile does not leave the cache's block, so `near` tells which it
     // is.
-    static_assert(kKvTokens % (kAttentionThreads * 8 / kHeadDim) == 0);
+    static_assert(kKvTokens % (kAttentionThreads / (kHeadDim / 8)) == 0);
     QVL_DEVICE const W* key(int row, int near) const {
       return first[near / kKvTokens] + row % kKvTokens * kHeadDim;
     }

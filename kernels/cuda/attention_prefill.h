@@ -23,8 +23,8 @@ struct AttentionPrefillParams {
   const void* cache;  // W [num_blocks][G][2 (K, V)][32 tokens][D], of the layer
   const PrefillTile* tiles;
   SequenceTable sequences;
-  int64_t q_stride;  // elements between rows
-  int64_t out_stride;
+  int32_t q_stride;  // elements between rows
+  int32_t out_stride;
   int32_t kv_heads;   // G
   int32_t group;      // H / G
   float scale_log2e;  // scale of the scores * log2(e)

@@ -17,8 +17,8 @@ namespace qvl::cuda {
 std::vector<PrefillTile> prefill_tiles(std::span<const SequenceSpan> sequences);
 
 /// The queries [first_query, first_query + num_queries) of the rows that cu_seqlens cuts into
-/// segments; query 0 of q and out is row first_query. Tiles with most keys first.
+/// segments; query 0 of q and out is row first_query. Tiles of tile_queries, with most keys first.
 std::vector<SegmentTile> segment_tiles(std::span<const int32_t> cu_seqlens, int64_t first_query,
-                                       int64_t num_queries);
+                                       int64_t num_queries, int tile_queries = kAttentionQueries);
 
 }  // namespace qvl::cuda

@@ -10,6 +10,7 @@ namespace {
 
 struct Shape {
   int heads, head_dim;
+  bool wide = false;  // the kernel that takes twice as many queries a block
   int cols() const { return heads * head_dim; }
 };
 
@@ -28,15 +29,19 @@ class Rows {
   /// Output of rows [first, first + count); NaN where a row is in no segment.
   std::vector<uint16_t> run(Gpu& gpu, int first, int count) const {
     const auto qkv = gpu.upload(narrow(qkv_, type_));
-    const std::vector<SegmentTile> tiles = cuda::segment_tiles(cu_seqlens_, first, count);
+    const int tile_queries = shape_.wide ? kAttentionWideQueries : kAttentionQueries;
+    const std::vector<SegmentTile> tiles =
+        cuda::segment_tiles(cu_seqlens_, first, count, tile_queries);
     const auto device_tiles = gpu.upload(tiles);
     const auto out = gpu.filled<uint16_t>(static_cast<size_t>(count * shape_.cols()), 0xff);
     const uint16_t* x = qkv.get();
-    const std::string name = describe("attention_segments_", shape_.head_dim);
+    const std::string name =
+        describe("attention_segments_", shape_.head_dim, shape_.wide ? "_wide" : "");
     gpu.launch(
         kernel_name(name, type_),
         {static_cast<unsigned>(tiles.size()), static_cast<unsigned>(shape_.heads)},
-        {kAttentionThreads}, static_cast<size_t>(attention_tile_bytes(shape_.head_dim)),
+        {kAttentionThreads},
+        static_cast<size_t>(attention_tile_bytes(shape_.head_dim, tile_queries)),
         AttentionSegmentsParams{x + first * stride(), x + shape_.cols(), x + 2 * shape_.cols(),
                                 out.get(), device_tiles.get(), stride(), stride(), shape_.cols(),
                                 static_cast<float>(scale() / std::log(2.0))});
@@ -84,7 +89,7 @@ const std::vector<int32_t> kSegments = {0, 1, 5, 68, 132, 197, 297};
 TEST(segment_attention_is_that_of_double_precision_at_the_edges_of_tiles) {
   Gpu gpu;
   for (const Half type : kHalves) {
-    for (const Shape& shape : {Shape{2, 80}, Shape{1, 64}, Shape{2, 32}}) {
+    for (const Shape& shape : {Shape{2, 80}, Shape{2, 80, true}, Shape{1, 64}, Shape{2, 32}}) {
       const Rows rows(shape, kSegments, type);
       check_part(gpu, shape, rows, 0, rows.num_rows(), type);
     }
@@ -106,6 +111,13 @@ TEST(segment_attention_gives_the_same_bits_for_some_of_the_queries) {
   }
   CHECK_EQ(first, rows.num_rows());
   CHECK(pieces == whole);
+}
+
+TEST(wide_segment_attention_gives_the_bits_of_the_other) {
+  Gpu gpu;
+  const Rows rows({2, 80}, kSegments, Half::kBf16);
+  const Rows wide({2, 80, true}, kSegments, Half::kBf16);
+  CHECK(wide.run(gpu, 0, wide.num_rows()) == rows.run(gpu, 0, rows.num_rows()));
 }
 
 TEST(segment_attention_serves_windows_and_empty_segments) {
