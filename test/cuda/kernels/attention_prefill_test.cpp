@@ -72,7 +72,7 @@ class Sequences {
                {kAttentionThreads}, static_cast<size_t>(attention_tile_bytes(shape_.head_dim)),
                AttentionPrefillParams{device_qkv.get(), out.get(), device_cache.get(),
                                       device_tiles.get(), device.table(),
-                                      static_cast<int64_t>(stride), static_cast<int64_t>(cols),
+                                      static_cast<int32_t>(stride), static_cast<int32_t>(cols),
                                       shape_.kv_heads, shape_.heads / shape_.kv_heads,
                                       static_cast<float>(scale() / std::log(2.0))});
     return gpu.download(out);
