@@ -31,3 +31,21 @@ set_target_properties(cuda_simulator PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE
 if(QVL_SIM_AVX2)
   target_compile_options(cuda_simulator PRIVATE -mavx2 -mfma)
 endif()
+
+# The kernels' tests, on what nvcc made for three architectures. With QVL_TEST_GPU set they run on the
+# machine's own GPU and driver instead.
+option(QVL_TEST_GPU "Run the CUDA tests on this machine's GPU" OFF)
+foreach(source ${QVL_CUDA_TEST_SOURCES})
+  get_filename_component(name ${source} NAME_WE)
+  add_dependencies(cuda_${name} cuda_simulator)
+  if(QVL_TEST_GPU)
+    add_test(NAME cuda/${name} COMMAND cuda_${name})
+    set_tests_properties(cuda/${name} PROPERTIES LABELS cuda RESOURCE_LOCK gpu)
+    continue()
+  endif()
+  foreach(arch 80 90 120)
+    add_test(NAME cuda/${name}/compute_${arch} COMMAND cuda_${name})
+    set_tests_properties(cuda/${name}/compute_${arch} PROPERTIES LABELS cuda ENVIRONMENT
+      "QWEN2_VL_CUDA_DRIVER=$<TARGET_FILE:cuda_simulator>;QWEN2_VL_SIM_PTX=${QVL_CUDA_FOLDER};QWEN2_VL_SIM_ARCH=${arch}")
+  endforeach()
+endforeach()

@@ -31,12 +31,11 @@ foreach(layer kernels io backend model constraint engine)
   qvl_tests(${layer})
 endforeach()
 
-# Every test/cuda/<folder>/*_test.cpp runs the product's CUDA code: on the simulator, or on the GPU
-# where QVL_TEST_GPU is set in the environment of ctest.
+# Every test/cuda/kernels/*_test.cpp runs the product's CUDA code; CudaTests.cmake says on what.
 if(QVL_CUDA_FAMILIES)
   add_custom_target(qvl_ptx ALL DEPENDS ${QVL_CUDA_PTX} ${QVL_CUDA_FOLDER}/modules.txt)
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/cuda/kernels/*_test.cpp)
-  foreach(source ${sources})
+  file(GLOB QVL_CUDA_TEST_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/cuda/kernels/*_test.cpp)
+  foreach(source ${QVL_CUDA_TEST_SOURCES})
     get_filename_component(name ${source} NAME_WE)
     add_executable(cuda_${name} ${source} ${CMAKE_SOURCE_DIR}/test/native/main.cpp)
     target_include_directories(cuda_${name} PRIVATE
