@@ -27,7 +27,7 @@ function(qvl_tests layer)
   endforeach()
 endfunction()
 
-foreach(layer kernels io backend model constraint engine)
+foreach(layer kernels io backend cuda_backend model constraint engine)
   qvl_tests(${layer})
 endforeach()
 

@@ -35,13 +35,15 @@ QVL_DEVICE int warp_id() { return static_cast<int>(threadIdx.x / kWarpSize); }
 
 // ---- the two 16-bit types of weights and activations ----
 
-// What a kernel needs to know of its element type W: Element<W>::pack, unpack, mma, from_float,
-// to_float.
+// What a kernel needs to know of its element type W: Element<W>::pack, unpack, add, mma,
+// from_float, to_float.
 template <class W>
 struct Element;
 
 template <>
 struct Element<bf16> {
+  // 128 as bits: where a number's last mantissa bit is worth 1, an integer below goes in by an or.
+  static constexpr uint32_t kIntegers = 0x4300;
   // Two numbers in 32 bits, `lo` in the lower half.
   QVL_DEVICE static uint32_t pack(float lo, float hi) {
     const __nv_bfloat162 v = __floats2bfloat162_rn(lo, hi);
@@ -56,12 +58,16 @@ struct Element<bf16> {
   QVL_DEVICE static void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     mma_bf16(d, a, b0, b1);
   }
+  // Of two pairs.
+  QVL_DEVICE static uint32_t add(uint32_t a, uint32_t b) { return add_bf16x2(a, b); }
   QVL_DEVICE static bf16 from_float(float v) { return __float2bfloat16_rn(v); }
   QVL_DEVICE static float to_float(bf16 v) { return __bfloat162float(v); }
 };
 
 template <>
 struct Element<fp16> {
+  // 1024, likewise.
+  static constexpr uint32_t kIntegers = 0x6400;
   QVL_DEVICE static uint32_t pack(float lo, float hi) {
     const __half2 v = __floats2half2_rn(lo, hi);
     uint32_t bits;
@@ -76,6 +82,7 @@ struct Element<fp16> {
   QVL_DEVICE static void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     mma_fp16(d, a, b0, b1);
   }
+  QVL_DEVICE static uint32_t add(uint32_t a, uint32_t b) { return add_fp16x2(a, b); }
   QVL_DEVICE static fp16 from_float(float v) { return __float2half_rn(v); }
   QVL_DEVICE static float to_float(fp16 v) { return __half2float(v); }
 };

@@ -74,6 +74,30 @@ QVL_DEVICE float exp2_approx(float x) {
   return y;
 }
 
+// Sums of two pairs of 16-bit numbers. (bf16 has an add of its own from sm_90 on only.)
+QVL_DEVICE uint32_t add_bf16x2(uint32_t a, uint32_t b) {
+  uint32_t sum;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;\n" : "=r"(sum) : "r"(a), "r"(0x3f803f80u), "r"(b));
+  return sum;
+}
+QVL_DEVICE uint32_t add_fp16x2(uint32_t a, uint32_t b) {
+  uint32_t sum;
+  asm("add.rn.f16x2 %0, %1, %2;\n" : "=r"(sum) : "r"(a), "r"(b));
+  return sum;
+}
+
+// (v & mask) | bits, in one instruction.
+QVL_DEVICE uint32_t and_or(uint32_t v, uint32_t mask, uint32_t bits) {
+  uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;\n" : "=r"(result) : "r"(v), "r"(mask), "r"(bits));
+  return result;
+}
+
+// Four of the eight bytes of (a, b), a's first: byte i of the result is number (selector >> 4i) & 7.
+QVL_DEVICE uint32_t permute_bytes(uint32_t a, uint32_t b, uint32_t selector) {
+  return __byte_perm(a, b, selector);
+}
+
 // ---- programmatic dependent launch (sm_90 and later; nothing before) ----
 // A kernel prefetches what does not depend on its predecessor, waits, and lets its successor start
 // once its own results are all that is missing.
