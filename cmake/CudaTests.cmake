@@ -22,22 +22,28 @@ check_cxx_source_runs(
   QVL_SIM_AVX2)
 unset(CMAKE_REQUIRED_FLAGS)
 
-add_library(cuda_simulator SHARED ${sources})
-target_include_directories(cuda_simulator SYSTEM PRIVATE ${QVL_CUDA_INCLUDE})
-# Registers hold floats and integers in turn.
-target_compile_options(cuda_simulator PRIVATE -O2 -fno-strict-aliasing -fno-math-errno)
-target_link_libraries(cuda_simulator PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
-set_target_properties(cuda_simulator PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cuda)
-if(QVL_SIM_AVX2)
-  target_compile_options(cuda_simulator PRIVATE -mavx2 -mfma)
-endif()
+# qvl_stand_in(<name> <sources>...): build/<x>/cuda/lib<name>.so
+function(qvl_stand_in name)
+  add_library(${name} SHARED ${ARGN})
+  target_include_directories(${name} SYSTEM PRIVATE ${QVL_CUDA_INCLUDE})
+  # Registers hold floats and integers in turn.
+  target_compile_options(${name} PRIVATE -O2 -fno-strict-aliasing -fno-math-errno)
+  if(QVL_SIM_AVX2)
+    target_compile_options(${name} PRIVATE -mavx2 -mfma)
+  endif()
+  target_link_libraries(${name} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+  set_target_properties(${name} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cuda)
+endfunction()
+qvl_stand_in(cuda_simulator ${sources})
+qvl_stand_in(cublaslt_simulator ${blas})
+target_link_libraries(cublaslt_simulator PRIVATE cuda_simulator)
 
 # The kernels' tests, on what nvcc made for three architectures. With QVL_TEST_GPU set they run on the
 # machine's own GPU and driver instead.
 option(QVL_TEST_GPU "Run the CUDA tests on this machine's GPU" OFF)
 foreach(source ${QVL_CUDA_TEST_SOURCES})
   get_filename_component(name ${source} NAME_WE)
-  add_dependencies(cuda_${name} cuda_simulator)
+  add_dependencies(cuda_${name} cuda_simulator cublaslt_simulator)
   if(QVL_TEST_GPU)
     add_test(NAME cuda/${name} COMMAND cuda_${name})
     set_tests_properties(cuda/${name} PROPERTIES LABELS cuda RESOURCE_LOCK gpu)
@@ -46,6 +52,6 @@ foreach(source ${QVL_CUDA_TEST_SOURCES})
   foreach(arch 80 90 120)
     add_test(NAME cuda/${name}/compute_${arch} COMMAND cuda_${name})
     set_tests_properties(cuda/${name}/compute_${arch} PROPERTIES LABELS cuda ENVIRONMENT
-      "QWEN2_VL_CUDA_DRIVER=$<TARGET_FILE:cuda_simulator>;QWEN2_VL_SIM_PTX=${QVL_CUDA_FOLDER};QWEN2_VL_SIM_ARCH=${arch}")
+      "QWEN2_VL_CUDA_DRIVER=$<TARGET_FILE:cuda_simulator>;QWEN2_VL_CUBLASLT=$<TARGET_FILE:cublaslt_simulator>;QWEN2_VL_SIM_PTX=${QVL_CUDA_FOLDER};QWEN2_VL_SIM_ARCH=${arch}")
   endforeach()
 endforeach()

@@ -129,4 +129,8 @@ CUresult enqueue_work(CUstream stream, Work work) {
   return device.enqueue(stream, std::move(work));
 }
 
+void note_written(CUdeviceptr address, size_t bytes) { note_library_kernel(address, bytes); }
+
+void log_line(const std::string& text) { Device::instance().log(text); }
+
 }  // namespace qvl::sim

@@ -72,6 +72,9 @@ class Device {
 unsigned char* device_bytes(CUdeviceptr address, size_t bytes, const char* what);
 /// Device::enqueue, for libraries built on the driver.
 CUresult enqueue_work(CUstream stream, Work work);
+/// A kernel of such a library has written there.
+void note_written(CUdeviceptr address, size_t bytes);
+void log_line(const std::string& text);
 #pragma GCC visibility pop
 
 }  // namespace qvl::sim

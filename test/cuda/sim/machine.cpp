@@ -480,4 +480,15 @@ void synchronize_launches() {
   h.unfinished = h.next_block;
 }
 
+void note_library_kernel(uint64_t address, size_t bytes) {
+  History& h = history();
+  std::lock_guard lock(h.mutex);
+  const uint32_t serial = h.next_block++;
+  h.unfinished = serial;
+  if (bytes == 0) return;
+  DeviceMemory& memory = DeviceMemory::instance();
+  GlobalShadow* end = memory.shadow(address + bytes - 1) + 1;
+  for (GlobalShadow* s = memory.shadow(address); s != end; ++s) s->writer = serial;
+}
+
 }  // namespace qvl::sim

@@ -72,6 +72,10 @@ void run_launch(const Launch& launch, const Options& options);
 /// What a later programmatic launch need not fear any more: everything before has ended.
 void synchronize_launches();
 
+/// A kernel that is not interpreted ran to its end and wrote [address, address + bytes): a
+/// programmatic launch behind it must wait for it too.
+void note_library_kernel(uint64_t address, size_t bytes);
+
 /// Throws KernelError saying where.
 [[noreturn]] void fail(const Warp& warp, const Instruction& in, int lane, const std::string& what,
                        KernelError::Kind kind = KernelError::Kind::kLaunchFailed);
