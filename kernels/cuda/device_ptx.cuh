@@ -155,6 +155,9 @@ QVL_DEVICE void store_shared_16(void* dst, uint4 v) {
 
 // What another block of this launch wrote: never through the non-coherent path or a stale L1 line.
 QVL_DEVICE float load_volatile(const float* src) { return __ldcg(src); }
+QVL_DEVICE uint4 load_volatile_16(const void* src) {
+  return __ldcg(static_cast<const uint4*>(src));
+}
 QVL_DEVICE unsigned atomic_add_acq_rel(unsigned* p, unsigned v) {
   unsigned old;
   asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;\n"

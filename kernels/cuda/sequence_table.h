@@ -14,6 +14,9 @@ constexpr int kKvTokens = 32;
 // Row r of sequence s has the position num_cached[s] + r - first_row[s]. The cache of a layer is
 // W [num_blocks][G][2 (K, V)][kKvTokens][D]; position p of sequence s lies in block
 // block_table[s * max_blocks + p / kKvTokens], at token p % kKvTokens.
+//
+// Kernels read it before they wait for the kernel before them: it must be complete when that kernel
+// starts.
 struct SequenceTable {
   const int32_t* first_row;     // [B] of a sequence's rows, which are consecutive
   const int32_t* num_tokens;    // [B] rows of a sequence
