@@ -316,17 +316,28 @@ export function nativeBinding(): NativeBinding {
   return (binding ??= loadBinding())
 }
 
-function loadBinding(): NativeBinding {
-  const nodeGypBuild = createRequire(import.meta.url)('node-gyp-build') as {
+/** The file that is loaded here, whether or not it can be; undefined where there is none. */
+export function findBinary(): string | undefined {
+  try {
+    return nodeGypBuild().resolve(packageRoot)
+  } catch {
+    return undefined // it throws for nothing else
+  }
+}
+
+function nodeGypBuild() {
+  return createRequire(import.meta.url)('node-gyp-build') as {
     (directory: string): unknown
     resolve(directory: string): string
   }
-  const { platform, arch } = process
-  let file: string | undefined
+}
+
+function loadBinding(): NativeBinding {
+  const file = findBinary()
   try {
-    file = nodeGypBuild.resolve(packageRoot)
-    return nodeGypBuild(packageRoot) as NativeBinding
+    return nodeGypBuild()(packageRoot) as NativeBinding
   } catch (cause) {
+    const { platform, arch } = process
     const what = file
       ? `The binary ${file} cannot be loaded here (${(cause as Error).message})`
       : `There is no prebuilt binary for this machine (${platform}-${arch})`

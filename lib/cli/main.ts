@@ -7,8 +7,10 @@ import { Qwen2VLError } from '../errors.js'
 import { packageRoot } from '../package-root.js'
 import { askCommand } from './ask.js'
 import { benchCommand } from './bench.js'
+import { doctorCommand } from './doctor.js'
 import { downloadCommand } from './download.js'
 import { inspectCommand } from './inspect.js'
+import { modelsCommand } from './models.js'
 
 const packageJson = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
   version: string
@@ -27,7 +29,9 @@ const program = new Command('qwen2-vl')
   .showHelpAfterError()
   .addCommand(askCommand())
   .addCommand(downloadCommand())
+  .addCommand(modelsCommand())
   .addCommand(inspectCommand())
+  .addCommand(doctorCommand())
   .addCommand(benchCommand())
 
 try {

@@ -1,4 +1,5 @@
 /** The progress of a download: bars that are drawn over on a terminal, a line now and then elsewhere. */
+import { bytesText } from '../bytes-text.js'
 import type { DownloadProgress } from '../hub/progress.js'
 
 /** What of a stream is used. */
@@ -40,7 +41,7 @@ function barPrinter(stream: ProgressStream, title: string, now: () => number): P
     const left = totalBytes - loadedBytes
     const speed =
       phase === 'download' && rate.perSecond > 0
-        ? `${bytes(rate.perSecond)}/s, ${duration(left / rate.perSecond)} left`
+        ? `${bytesText(rate.perSecond)}/s, ${duration(left / rate.perSecond)} left`
         : phaseNames[phase]
     rows.push(row(title, loadedBytes, totalBytes, speed))
     const width = (stream.columns ?? 80) - 1
@@ -61,7 +62,7 @@ function plainPrinter(stream: ProgressStream, title: string): ProgressPrinter {
     const key = phase === 'download' ? `${phase} ${step}` : phase
     if (key === said) return
     said = key
-    const amount = totalBytes > 0 ? ` ${bytes(loadedBytes)} of ${bytes(totalBytes)}` : ''
+    const amount = totalBytes > 0 ? ` ${bytesText(loadedBytes)} of ${bytesText(totalBytes)}` : ''
     stream.write(`${title}: ${phaseNames[phase]}${amount}\n`)
   }
   return { show, end: () => {} }
@@ -80,7 +81,7 @@ function row(name: string, loaded: number, total: number, note: string): string 
   const filled = Math.round(part * BAR_WIDTH)
   const bar = '█'.repeat(filled) + '░'.repeat(BAR_WIDTH - filled)
   const percent = `${Math.floor(part * 100)}`.padStart(3)
-  return `${name.slice(-32).padEnd(32)} ${bar} ${percent} %  ${bytes(loaded)}/${bytes(total)}  ${note}`
+  return `${name.slice(-32).padEnd(32)} ${bar} ${percent} %  ${bytesText(loaded)}/${bytesText(total)}  ${note}`
 }
 
 /** Bytes a second over the last seconds. */
@@ -113,14 +114,4 @@ function duration(seconds: number): string {
   if (whole < 60) return `${whole} s`
   const minutes = Math.floor(whole / 60)
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`
-}
-
-function bytes(count: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
-  let unit = 0
-  while (count >= 1024 && unit < units.length - 1) {
-    count /= 1024
-    ++unit
-  }
-  return `${count.toFixed(unit === 0 || count >= 100 ? 0 : 1)} ${units[unit]}`
 }

@@ -9,6 +9,8 @@ import { VideoError } from '../errors.js'
 export interface FfmpegTools {
   ffmpeg: string
   ffprobe: string | undefined
+  /** As it names itself: numbers, or those of a commit. */
+  version: string
   /** Whether it knows `-fps_mode`, which replaced `-vsync` in 5.1. */
   hasFpsMode: boolean
 }
@@ -74,9 +76,9 @@ function installedPackages(): string[] {
 }
 
 async function examine(ffmpeg: string): Promise<FfmpegTools> {
-  const version = await outputOf(ffmpeg, ['-hide_banner', '-version'])
+  const banner = await outputOf(ffmpeg, ['-hide_banner', '-version'])
   // Builds from a repository have names such as N-109-gabc instead of numbers, and are recent.
-  const [, major, minor] = /version n?(\d+)\.(\d+)/.exec(version) ?? []
+  const [, major, minor] = /version n?(\d+)\.(\d+)/.exec(banner) ?? []
   const hasFpsMode =
     major === undefined || Number(major) > 5 || (Number(major) === 5 && Number(minor) >= 1)
   const sibling = basename(ffmpeg).replace('ffmpeg', 'ffprobe')
@@ -88,7 +90,8 @@ async function examine(ffmpeg: string): Promise<FfmpegTools> {
       () => true,
       () => false,
     ))
-  return { ffmpeg, ffprobe: probes ? ffprobe : undefined, hasFpsMode }
+  const [, version = 'unknown'] = /version (\S+)/.exec(banner) ?? []
+  return { ffmpeg, ffprobe: probes ? ffprobe : undefined, version, hasFpsMode }
 }
 
 async function outputOf(program: string, args: readonly string[]): Promise<string> {

@@ -41,6 +41,23 @@ test('download of a model that is not there fails with the way out', async () =>
   expect((error as { stderr: string }).stderr).toContain('HF_TOKEN')
 })
 
+test('models lists what is in the cache and removes it', async () => {
+  expect(await run('models')).toEqual({
+    stdout: '',
+    stderr: 'There are no models in the cache.\n',
+  })
+  await run('download', hub.id, '--quiet')
+  const line = `owner/tiny\t${'a'.repeat(12)} main\t10.7 MiB\tcomplete\n`
+  expect(await run('models')).toEqual({ stdout: line, stderr: '' })
+  const [model] = JSON.parse((await run('models', 'list', '--json')).stdout) as unknown[]
+  expect(model).toMatchObject({ id: 'owner/tiny', complete: true, revisions: ['main'] })
+  expect((await run('models', 'remove', 'owner/tiny')).stdout).toBe('owner/tiny: 10.7 MiB freed\n')
+  expect((await run('models', '--json')).stdout).toBe('[]\n')
+  const error = await run('models', 'remove', 'owner/tiny').catch((thrown: unknown) => thrown)
+  expect(error).toMatchObject({ code: 1, stdout: '' })
+  expect((error as { stderr: string }).stderr).toMatch(/not in the cache.*\[ERR_MODEL_NOT_FOUND\]/)
+})
+
 test('a terminal gets a bar for each file and one for all, drawn over each other', () => {
   let text = ''
   let now = 0
