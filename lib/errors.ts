@@ -5,6 +5,7 @@ const brand = Symbol.for('qwen2-vl.error')
 /** Facts about an error that a program can act on; every class documents its own. */
 export type ErrorDetails = Readonly<Record<string, unknown>>
 
+/** What an error is made with besides its message. */
 export interface Qwen2VLErrorOptions {
   cause?: unknown
   details?: ErrorDetails

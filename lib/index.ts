@@ -5,6 +5,7 @@ export {
   type DownloadedModel,
   type DownloadModelOptions,
 } from './hub/download-model.js'
+export type { HubSource } from './hub/settings.js'
 export type { DownloadFile, DownloadProgress } from './hub/progress.js'
 export {
   listModels,
@@ -13,17 +14,25 @@ export {
   type CacheOptions,
 } from './hub/cached-models.js'
 export type { MemoryEstimate } from './generation/estimate.js'
+export type { Quantization } from './quantization.js'
 export type { ChatTemplateOptions, Model, ModelInfo, ModelMetrics } from './model.js'
 export type { BatchOptions } from './generation/batch.js'
 export type { TokenLogprob, TopLogprob } from './generation/logprobs.js'
 export type {
   ChatCompletion,
   ChatCompletionChunk,
+  ChatCompletionFinishReason,
   ChatCompletionLogprobs,
   ChatCompletionTopLogprob,
   ChatCompletionUsage,
 } from './generation/openai.js'
-export type { EffectiveOptions, GenerateRequest, PromptInput } from './generation/options.js'
+export type {
+  EffectiveOptions,
+  FormatOption,
+  GenerateRequest,
+  PromptInput,
+  RequestOptions,
+} from './generation/options.js'
 export type {
   Chat,
   ChatContent,
@@ -37,14 +46,18 @@ export {
   type AnnotateOptions,
   type AnnotateSource,
   type Annotation,
+  type PlacedAnnotation,
 } from './grounding/annotate.js'
 export {
   scaleTo,
   type Box,
+  type Corners,
   type Grounding,
   type NormalizedGrounding,
+  type Outline,
   type PictureSize,
   type Point,
+  type Position,
   type Quad,
 } from './grounding/geometry.js'
 export {
@@ -58,6 +71,7 @@ export type {
   FinishReason,
   GenerateResult,
   GenerationEvent,
+  OfChoice,
   ImageResult,
   Timings,
   TokenCount,
@@ -79,15 +93,29 @@ export type {
   VideoUrlPart,
 } from './chat/messages.js'
 export type { FunctionTool, ToolChoice, ToolDefinition } from './chat/tools.js'
-export type { JsonSchemaFormat, ObjectOf, ResponseFormat } from './constraint/response-format.js'
-export type { JsonSchema, SchemaSource, StandardSchema } from './constraint/schema-source.js'
+export type {
+  JsonSchemaFormat,
+  ObjectOf,
+  OutputOf,
+  ResponseFormat,
+} from './constraint/response-format.js'
+export type {
+  JsonSchema,
+  SchemaSource,
+  StandardIssue,
+  StandardResult,
+  StandardSchema,
+} from './constraint/schema-source.js'
+export type { SnakeCasePixelOptions } from './chat/pixel-options.js'
 export type { VideoPart } from './chat/video-part.js'
 export type { ImageInfo, PixelOptions } from './processor/image.js'
 export type { VideoProfile } from './processor/sampling.js'
 export type { PreparedImage } from './processor/prepared-image.js'
-export type { ImageSource, RawPixels } from './processor/source.js'
+export type { ByteStream } from './processor/byte-stream.js'
+export type { BufferSource, ImageSource, RawImageSource, RawPixels } from './processor/source.js'
 export type { VideoFrame, VideoInfo, VideoOptions, VideoSource } from './processor/video.js'
 export type { VideoFileSource } from './processor/video-source.js'
+export type { StreamingDecoder } from './tokenizer/streaming-decoder.js'
 export type { DecodeOptions, EncodeOptions, Tokenizer } from './tokenizer/tokenizer.js'
 export {
   BackendError,
@@ -108,4 +136,5 @@ export {
   UnsupportedModelError,
   VideoError,
   type ErrorDetails,
+  type Qwen2VLErrorOptions,
 } from './errors.js'

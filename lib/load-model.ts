@@ -188,7 +188,11 @@ const optionsSchema = z.strictObject({
 
 type CheckedOptions = z.output<typeof optionsSchema>
 
-/** How to load a model. Everything has a default. */
+/**
+ * How to load a model. Everything has a default.
+ *
+ * @interface
+ */
 export type LoadModelOptions = Omit<CheckedOptions, 'device'> & {
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}` | undefined
 }

@@ -69,8 +69,7 @@ export interface ModelInfo {
   kvCache: { dtype: 'fp32' | 'bf16' | 'fp16'; tokens: number; bytesPerToken: number }
 }
 
-/** A snapshot of what the engine is doing. */
-export type ModelMetrics = NativeMetrics
+export type { NativeMetrics as ModelMetrics } from './native.js'
 
 /** A loaded model. Any number of requests may run at once; they share the steps of the engine. */
 export interface Model extends AsyncDisposable {
@@ -121,7 +120,8 @@ export interface Model extends AsyncDisposable {
    * kept until the image is disposed of.
    */
   prepareImage(image: ImageSource, options?: PrepareImageOptions): Promise<PreparedImage>
-  metrics(): ModelMetrics
+  /** What the engine is doing at this moment, and what it has done. */
+  metrics(): NativeMetrics
   /**
    * Forgets prompts, answers and images that are kept to serve later requests, prepared images excepted.
    * Their memory goes back to the system, that of the KV cache only while no request runs.
@@ -313,7 +313,7 @@ class LocalModel implements Model {
     await this.#context.native.clearCache()
   }
 
-  metrics(): ModelMetrics {
+  metrics(): NativeMetrics {
     return this.#context.native.metrics()
   }
 

@@ -159,6 +159,7 @@ export interface NativeGeneration {
   cancel(): void
 }
 
+/** A snapshot of what the engine is doing. */
 export interface NativeMetrics {
   running: number
   waiting: number

@@ -40,7 +40,8 @@ export type ResponseFormat =
   /** A Zod or Standard Schema object. */
   | StandardSchema
 
-type OutputOf<Source> = Source extends StandardSchema<infer Output> ? Output : unknown
+/** What a schema makes of a value that fits it. */
+export type OutputOf<Source> = Source extends StandardSchema<infer Output> ? Output : unknown
 
 /** The type of `result.object` where a request asks for `Format`. */
 export type ObjectOf<Format> =

@@ -20,7 +20,11 @@ const batchSchema = z.strictObject({
   concurrency: z.int().min(1).optional(),
 })
 
-/** How `generateBatch()` runs its requests. */
+/**
+ * How `generateBatch()` runs its requests.
+ *
+ * @interface
+ */
 export type BatchOptions = z.output<typeof batchSchema>
 
 /** Runs one request; `batch` ends it early. */

@@ -26,6 +26,7 @@ export interface ChatCompletion {
   usage: ChatCompletionUsage
 }
 
+/** Why an answer ended, in OpenAI's words. */
 export type ChatCompletionFinishReason = 'stop' | 'length' | 'tool_calls'
 
 /** One `data:` line of a streamed chat completion. */
@@ -48,6 +49,7 @@ export interface ChatCompletionChunk {
   usage?: ChatCompletionUsage | null
 }
 
+/** Token counts as OpenAI names them. */
 export interface ChatCompletionUsage {
   prompt_tokens: number
   completion_tokens: number
@@ -55,12 +57,14 @@ export interface ChatCompletionUsage {
   prompt_tokens_details: { cached_tokens: number }
 }
 
+/** A token and its log probability. */
 export interface ChatCompletionTopLogprob {
   token: string
   bytes: number[] | null
   logprob: number
 }
 
+/** The tokens of an answer, each with the likeliest in its place. */
 export interface ChatCompletionLogprobs {
   content: (ChatCompletionTopLogprob & { top_logprobs: ChatCompletionTopLogprob[] })[]
   refusal: null

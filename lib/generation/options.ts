@@ -191,9 +191,14 @@ export type GenerateRequest<Format = ResponseFormat> = PromptInput &
   RequestOptions &
   FormatOption<Format>
 
-/** All options but for the form of the answer. */
+/**
+ * All options but for the form of the answer.
+ *
+ * @interface
+ */
 export type RequestOptions = {
-  [Name in Exclude<keyof CanonicalRequest, 'messages' | 'prompt' | 'responseFormat'>]?:
+  // In this form the options keep their comments.
+  [Name in keyof CanonicalRequest as Exclude<Name, 'messages' | 'prompt' | 'responseFormat'>]?:
     CanonicalRequest[Name] | null
 } & {
   [Alias in Exclude<keyof Aliases, 'response_format'>]?: CanonicalRequest[Aliases[Alias]] | null

@@ -29,7 +29,11 @@ const aliases = {
   resized_width: 'resizedWidth',
 } as const
 
-/** How an image is prepared: as the options of an image part, and a signal. */
+/**
+ * How an image is prepared: as the options of an image part, and a signal.
+ *
+ * @interface
+ */
 export type PrepareImageOptions = z.output<typeof optionsSchema> & {
   [Alias in keyof typeof aliases]?: number
 }

@@ -119,7 +119,7 @@ export interface GenerateResult<Value = unknown> extends Omit<Choice<Value>, 'in
 }
 
 /** Which of `n` answers an event belongs to; absent where there is but one. */
-interface OfChoice {
+export interface OfChoice {
   index?: number
 }
 

@@ -63,6 +63,7 @@ export class GenerationStream<Value = unknown> implements AsyncIterable<Generati
     return toReadableStream(serverSentEvents(this, this.result, this.#identity))
   }
 
+  /** The events; leaving the loop cancels the request. */
   [Symbol.asyncIterator](): AsyncIterableIterator<GenerationEvent> {
     return this.#read((event) => event)
   }

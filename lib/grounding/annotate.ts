@@ -23,7 +23,8 @@ import { styleFor, toSvg, type DrawingStyle, type Shape } from './overlay.js'
  */
 export type Annotation = PlacedAnnotation | NormalizedGrounding
 
-type PlacedAnnotation =
+/** Something to draw, in pixels of the picture. */
+export type PlacedAnnotation =
   Omit<Box, 'normalized'> | Omit<Quad, 'normalized'> | Omit<Point, 'normalized'>
 
 /** What can be drawn on: an image as messages take it, but not a prepared one, whose pixels are resized. */

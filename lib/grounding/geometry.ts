@@ -12,6 +12,7 @@ export interface Corners {
   y2: number
 }
 
+/** A place: in pixels, or on the model's grid. */
 export interface Position {
   x: number
   y: number

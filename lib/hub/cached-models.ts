@@ -14,7 +14,11 @@ import { completeSnapshot } from './snapshot.js'
 const { source, cacheDir } = hubOptionsShape
 const optionsSchema = z.strictObject({ source, cacheDir })
 
-/** Which cache is meant. */
+/**
+ * Which cache is meant.
+ *
+ * @interface
+ */
 export type CacheOptions = z.input<typeof optionsSchema>
 
 /** A Qwen2-VL in the cache, whoever downloaded it. */

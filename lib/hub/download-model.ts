@@ -35,7 +35,11 @@ const optionsSchema = z.strictObject({
     .optional(),
 })
 
-/** How to download a model. Everything has a default. */
+/**
+ * How to download a model. Everything has a default.
+ *
+ * @interface
+ */
 export type DownloadModelOptions = z.input<typeof optionsSchema>
 
 /** A model that is on the disk. */

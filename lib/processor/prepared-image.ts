@@ -47,6 +47,7 @@ export class PreparedImage implements Disposable, ImageInfo {
     this.#release()
   }
 
+  /** The same as `dispose()`. */
   [Symbol.dispose](): void {
     this.dispose()
   }
@@ -55,6 +56,7 @@ export class PreparedImage implements Disposable, ImageInfo {
    * The picture as a request uses it.
    *
    * @throws DisposedError after dispose(), InvalidArgumentError for sizes, which are settled.
+   * @internal
    */
   frame(options: PixelOptions): PreparedFrame {
     if (this.#native === undefined) {

@@ -27,6 +27,7 @@ export interface RawPixels {
  * anything else with a `toBuffer()` that gives an encoded image, such as a canvas.
  */
 export interface BufferSource {
+  /** The bytes of an image file. */
   toBuffer(): Uint8Array | Promise<Uint8Array>
 }
 
