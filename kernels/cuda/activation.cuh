@@ -1,8 +1,11 @@
 #pragma once
 
-// What follows a matrix product element by element: SwiGLU, a bias, the GELUs. A thread owns 16
-// bytes of the output; all rows are one long list of them. Memory bound: many blocks on a
-// multiprocessor overlap each other's loads.
+// What follows a matrix product element by element: SwiGLU, a bias, the GELUs. Memory bound: the
+// loads of a thread are on their way together, and blocks on a multiprocessor overlap each other's.
+//
+// swiglu: a thread owns 16 bytes of the output. Others: a thread owns 4 columns of 4 rows, and so
+// reads its part of the bias once for all of them. Either way all threads of the launch are one
+// list, rows after each other.
 
 #include "activation.h"
 #include "device.cuh"
@@ -24,56 +27,53 @@ struct Gelu {
   QVL_DEVICE static float apply(float x) { return 0.5f * x * (1.f + erff(x * 0.707106781f)); }
 };
 
-/// Where a thread's chunk of kCols columns lies, or a row past the end.
-template <int kCols>
+/// The thread's place in a list of chunks, so many to a row.
 struct ChunkPlace {
-  int row, column;
-  QVL_DEVICE explicit ChunkPlace(int cols) {
+  int row, chunk;
+  QVL_DEVICE explicit ChunkPlace(int row_chunks) {
     const unsigned index = blockIdx.x * kActivationThreads + threadIdx.x;
-    const unsigned chunks = static_cast<unsigned>(cols) / kCols;
-    row = static_cast<int>(index / chunks);
-    column = static_cast<int>(index % chunks) * kCols;
+    row = static_cast<int>(index / static_cast<unsigned>(row_chunks));
+    chunk = static_cast<int>(index % static_cast<unsigned>(row_chunks));
   }
 };
 
 template <class W>
 QVL_DEVICE void swiglu(const ActivationParams& p) {
-  const ChunkPlace<8> at(p.cols);
+  const ChunkPlace at(p.cols / 8);
   if (at.row >= p.rows) return;
-  const W* x = static_cast<const W*>(p.x) + at.row * p.x_stride + at.column;
+  const W* x = static_cast<const W*>(p.x) + at.row * p.x_stride + at.chunk * 8;
   float gate[8], up[8];
   const uint4 gate_bits = load_16(x), up_bits = load_16(x + p.cols);
   unpack_8<W>(gate, gate_bits);
   unpack_8<W>(up, up_bits);
 #pragma unroll
   for (int i = 0; i < 8; ++i) gate[i] = silu(gate[i]) * up[i];
-  store_16(static_cast<W*>(p.out) + at.row * p.out_stride + at.column, pack_8<W>(gate));
+  store_16(static_cast<W*>(p.out) + at.row * p.out_stride + at.chunk * 8, pack_8<W>(gate));
 }
 
-template <class W, class Function>
+/// T is W, or float.
+template <class T, class Function>
 QVL_DEVICE void bias_activation(const ActivationParams& p) {
-  const ChunkPlace<8> at(p.cols);
-  if (at.row >= p.rows) return;
-  float x[8];
-  const uint4 bits = load_16(static_cast<const W*>(p.x) + at.row * p.x_stride + at.column);
-  const uint4 lower = load_16(p.bias + at.column), upper = load_16(p.bias + at.column + 4);
-  const uint32_t bias[8] = {lower.x, lower.y, lower.z, lower.w, upper.x, upper.y, upper.z, upper.w};
-  unpack_8<W>(x, bits);
-#pragma unroll
-  for (int i = 0; i < 8; ++i) x[i] = Function::apply(x[i] + __uint_as_float(bias[i]));
-  store_16(static_cast<W*>(p.out) + at.row * p.out_stride + at.column, pack_8<W>(x));
-}
+  const ChunkPlace at(p.cols / 4);
+  const int first_row = at.row * kBiasRows, column = at.chunk * 4;
+  if (first_row >= p.rows) return;
+  const T* x = static_cast<const T*>(p.x) + first_row * p.x_stride + column;
+  T* out = static_cast<T*>(p.out) + first_row * p.out_stride + column;
+  const int rows = min(p.rows - first_row, kBiasRows);
 
-QVL_DEVICE void bias_f32(const ActivationParams& p) {
-  const ChunkPlace<4> at(p.cols);
-  if (at.row >= p.rows) return;
-  const uint4 x = load_16(static_cast<const float*>(p.x) + at.row * p.x_stride + at.column);
-  const uint4 bias = load_16(p.bias + at.column);
-  const auto add = [](uint32_t a, uint32_t b) {
-    return __float_as_uint(__uint_as_float(a) + __uint_as_float(b));
-  };
-  store_16(static_cast<float*>(p.out) + at.row * p.out_stride + at.column,
-           make_uint4(add(x.x, bias.x), add(x.y, bias.y), add(x.z, bias.z), add(x.w, bias.w)));
+  float bias[4], v[kBiasRows][4];
+  load_4(bias, p.bias + column);
+#pragma unroll
+  for (int row = 0; row < kBiasRows; ++row) {
+    if (row < rows) load_4(v[row], x + row * p.x_stride);
+  }
+#pragma unroll
+  for (int row = 0; row < kBiasRows; ++row) {
+    if (row >= rows) break;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[row][i] = Function::apply(v[row][i] + bias[i]);
+    store_4(out + row * p.out_stride, v[row]);
+  }
 }
 
 }  // namespace qvl

@@ -6,9 +6,16 @@ namespace qvl {
 
 constexpr int kActivationThreads = 256;
 
-// Blocks of a launch over [rows, cols]; a thread has 8 neighbours of a row (bias_f32: 4).
-constexpr int64_t activation_blocks(int64_t rows, int64_t cols, int thread_cols = 8) {
-  return (rows * (cols / thread_cols) + kActivationThreads - 1) / kActivationThreads;
+// Blocks of swiglu. A thread makes 8 neighbours.
+constexpr int64_t swiglu_blocks(int64_t rows, int64_t cols) {
+  return (rows * (cols / 8) + kActivationThreads - 1) / kActivationThreads;
+}
+
+// Blocks of the others. A thread has 4 neighbouring columns of so many rows.
+constexpr int kBiasRows = 4;
+constexpr int64_t bias_blocks(int64_t rows, int64_t cols) {
+  const int64_t groups = (rows + kBiasRows - 1) / kBiasRows;
+  return (groups * (cols / 4) + kActivationThreads - 1) / kActivationThreads;
 }
 
 // swiglu: out [rows, cols] = silu(x[:, :cols]) * x[:, cols:]; x is [rows, 2 cols], a row's gate

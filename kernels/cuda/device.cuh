@@ -111,6 +111,33 @@ QVL_DEVICE uint4 load_streaming_if(const void* src, bool wanted) {
   return v;
 }
 
+// Four neighbours: 16 bytes of F32, 8 of a 16-bit type. For kernels that read one and write the
+// other, or need an F32 for every number: a warp fills whole sectors on both sides.
+QVL_DEVICE void load_4(float (&out)[4], const float* src) {
+  const uint4 bits = load_16(src);
+  out[0] = __uint_as_float(bits.x);
+  out[1] = __uint_as_float(bits.y);
+  out[2] = __uint_as_float(bits.z);
+  out[3] = __uint_as_float(bits.w);
+}
+template <class W>
+QVL_DEVICE void load_4(float (&out)[4], const W* src) {
+  const uint2 bits = load_8(src);
+  const float2 lower = Element<W>::unpack(bits.x), upper = Element<W>::unpack(bits.y);
+  out[0] = lower.x;
+  out[1] = lower.y;
+  out[2] = upper.x;
+  out[3] = upper.y;
+}
+QVL_DEVICE void store_4(float* dst, const float (&v)[4]) {
+  store_16(dst, make_uint4(__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]),
+                           __float_as_uint(v[3])));
+}
+template <class W>
+QVL_DEVICE void store_4(W* dst, const float (&v)[4]) {
+  store_8(dst, make_uint2(Element<W>::pack(v[0], v[1]), Element<W>::pack(v[2], v[3])));
+}
+
 // ---- reductions over the lanes of a warp; every lane gets the result ----
 
 template <int kLanes = kWarpSize>

@@ -113,9 +113,10 @@ QVL_DEVICE void release_successor() {
 #endif
 }
 
-// ---- loads and stores of 16 bytes ----
+// ---- loads and stores of 16 bytes, and of 8 ----
 
 QVL_DEVICE uint4 load_16(const void* src) { return *reinterpret_cast<const uint4*>(src); }
+QVL_DEVICE uint2 load_8(const void* src) { return *reinterpret_cast<const uint2*>(src); }
 // To global memory. Spelled out, as those of shared memory below: left to itself the compiler
 // splits some 16-byte accesses into four of 4 bytes, which conflict.
 QVL_DEVICE void store_16(void* dst, uint4 v) {

@@ -20,9 +20,9 @@ static_assert(sizeof(NormShared) == kNormSharedBytes);
 /// A row of F32 in the registers of a block.
 struct NormRow {
   static constexpr int kVectors = kNormMaxCols / 4 / kNormMaxThreads;
-  float4 x[kVectors];
+  float x[kVectors][4];
 
-  /// Calls f(element index, four numbers) for what this thread has of the row.
+  /// Calls f(first column, four numbers) for what this thread has of the row.
   template <class F>
   QVL_DEVICE void for_each(int cols, F f) {
 #pragma unroll
@@ -43,14 +43,9 @@ QVL_DEVICE float block_sum(float v, float* sums) {
   return lanes_sum(lane_id() < warps ? sums[lane_id()] : 0.f);
 }
 
-QVL_DEVICE float4 load_float4(const float* src) {
-  const uint4 bits = load_16(src);
-  return make_float4(__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z),
-                     __uint_as_float(bits.w));
-}
-
 template <class W, bool kCentred>
 QVL_DEVICE void norm(const NormParams& p) {
+  using Vector = float(&)[4];
   auto& shared = shared_storage<NormShared>();
   const int64_t row = blockIdx.x;
   const float* x = p.x + row * p.x_stride;
@@ -58,33 +53,31 @@ QVL_DEVICE void norm(const NormParams& p) {
   const float cols = static_cast<float>(p.cols);
 
   NormRow values;
-  values.for_each(p.cols, [&](int column, float4& v) { v = load_float4(x + column); });
+  values.for_each(p.cols, [&](int column, Vector v) { load_4(v, x + column); });
 
   float mean = 0.f;
   if constexpr (kCentred) {
     float sum = 0.f;
-    values.for_each(p.cols, [&](int, float4& v) { sum += (v.x + v.y) + (v.z + v.w); });
+    values.for_each(p.cols, [&](int, Vector v) { sum += (v[0] + v[1]) + (v[2] + v[3]); });
     mean = block_sum(sum, shared.sums[0]) / cols;
   }
   float squares = 0.f;
-  values.for_each(p.cols, [&](int, float4& v) {
-    if constexpr (kCentred) v = make_float4(v.x - mean, v.y - mean, v.z - mean, v.w - mean);
-    squares = fmaf(v.x, v.x, squares);
-    squares = fmaf(v.y, v.y, squares);
-    squares = fmaf(v.z, v.z, squares);
-    squares = fmaf(v.w, v.w, squares);
+  values.for_each(p.cols, [&](int, Vector v) {
+#pragma unroll
+    for (float& element : v) {
+      if constexpr (kCentred) element -= mean;
+      squares = fmaf(element, element, squares);
+    }
   });
   const float inverse = 1.f / sqrtf(block_sum(squares, shared.sums[1]) / cols + p.eps);
 
-  values.for_each(p.cols, [&](int column, float4& v) {
-    const float4 weight = load_float4(p.weight + column);
-    float4 bias = make_float4(0.f, 0.f, 0.f, 0.f);
-    if constexpr (kCentred) bias = load_float4(p.bias + column);
-    // 16 bytes of a lane become 8, so that a warp fills whole sectors on both sides.
-    store_8(out + column, make_uint2(Element<W>::pack(fmaf(v.x * inverse, weight.x, bias.x),
-                                                      fmaf(v.y * inverse, weight.y, bias.y)),
-                                     Element<W>::pack(fmaf(v.z * inverse, weight.z, bias.z),
-                                                      fmaf(v.w * inverse, weight.w, bias.w))));
+  values.for_each(p.cols, [&](int column, Vector v) {
+    float weight[4], bias[4] = {};
+    load_4(weight, p.weight + column);
+    if constexpr (kCentred) load_4(bias, p.bias + column);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] = fmaf(v[i] * inverse, weight[i], bias[i]);
+    store_4(out + column, v);
   });
 }
 

@@ -29,10 +29,6 @@ std::vector<float> inputs(size_t count, unsigned seed, Half type) {
   return widen(narrow(values, type), type);
 }
 
-unsigned blocks(const Shape& shape) {
-  return static_cast<unsigned>(activation_blocks(shape.rows, shape.cols));
-}
-
 /// out = f(x + bias), in another place or in x itself.
 void check_bias(Gpu& gpu, const char* kernel, Function f, Half type, const Shape& shape,
                 bool in_place) {
@@ -49,7 +45,8 @@ void check_bias(Gpu& gpu, const char* kernel, Function f, Half type, const Shape
   const auto separate = gpu.filled<uint16_t>(padded.size(), 0xab);
   const auto& out = in_place ? device_x : separate;
   const auto step = static_cast<int64_t>(stride);
-  gpu.launch(kernel_name(kernel, type), {blocks(shape)}, {kActivationThreads}, 0,
+  gpu.launch(kernel_name(kernel, type),
+             {static_cast<unsigned>(bias_blocks(shape.rows, shape.cols))}, {kActivationThreads}, 0,
              ActivationParams{device_x.get(), device_bias.get(), out.get(), step, step, shape.rows,
                               shape.cols});
   const std::vector<uint16_t> result = gpu.download(out);
@@ -85,7 +82,8 @@ TEST(swiglu_is_that_of_double_precision) {
       const auto device_x = gpu.upload(x);
       const auto out = gpu.filled<uint16_t>(rows * out_stride, 0xab);
       gpu.launch(
-          kernel_name("swiglu", type), {blocks(shape)}, {kActivationThreads}, 0,
+          kernel_name("swiglu", type),
+          {static_cast<unsigned>(swiglu_blocks(shape.rows, shape.cols))}, {kActivationThreads}, 0,
           ActivationParams{device_x.get(), nullptr, out.get(), static_cast<int64_t>(x_stride),
                            static_cast<int64_t>(out_stride), shape.rows, shape.cols});
       const std::vector<uint16_t> result = gpu.download(out);
@@ -127,7 +125,7 @@ TEST(a_bias_is_added_to_rows_of_f32) {
     const auto device_x = gpu.upload(x);
     const auto device_bias = gpu.upload(bias);
     const auto step = static_cast<int64_t>(stride);
-    gpu.launch("bias_f32", {static_cast<unsigned>(activation_blocks(shape.rows, shape.cols, 4))},
+    gpu.launch("bias_f32", {static_cast<unsigned>(bias_blocks(shape.rows, shape.cols))},
                {kActivationThreads}, 0,
                ActivationParams{device_x.get(), device_bias.get(), device_x.get(), step, step,
                                 shape.rows, shape.cols});
