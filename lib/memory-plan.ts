@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises'
 import type { Checkpoint } from './checkpoint/checkpoint.js'
 import { OutOfMemoryError } from './errors.js'
-import { bytesSaved, type QuantizationOptions } from './quantization.js'
+import { bytesSaved, bytesStoredQuantized, type QuantizationOptions } from './quantization.js'
 
 /** The options of loadModel() that bear on memory. */
 export interface MemoryOptions extends QuantizationOptions {
@@ -71,8 +71,12 @@ async function kvBudget(
   const files = await Promise.all(weightFiles.map((file) => stat(file)))
   const storedBytes = files.reduce((sum, { size }) => sum + size, 0)
   const kept = dtype === 'auto' ? config.dtype : dtype
+  // What is stored quantised stays as it is.
+  const quantizedBytes = Math.min(bytesStoredQuantized(config), storedBytes)
   const weightBytes =
-    storedBytes * growth(config.dtype, dtype) - bytesSaved(config, options, kept === 'fp32' ? 4 : 2)
+    quantizedBytes +
+    (storedBytes - quantizedBytes) * growth(config.dtype, dtype) -
+    bytesSaved(config, options, kept === 'fp32' ? 4 : 2)
   if (weights === 'mapped') return kvBudgetBesideMapped(weightBytes, memoryLimit, availableBytes)
   const limit = memoryLimit ?? (availableBytes > 0 ? availableBytes : Infinity)
   if (weightBytes > limit) {

@@ -30,7 +30,7 @@ import { GenerationStream } from './generation/stream.js'
 import type { MemoryPlan } from './memory-plan.js'
 import { nativeBinding, type NativeMetrics, type NativeModel } from './native.js'
 import type { MediaOptions } from './processor/media-options.js'
-import type { Quantization } from './quantization.js'
+import { storedQuantizationOf, type Quantization, type StoredQuantization } from './quantization.js'
 import type { PreparedImage } from './processor/prepared-image.js'
 import type { ImageSource } from './processor/source.js'
 import type { Tokenizer } from './tokenizer/tokenizer.js'
@@ -60,6 +60,8 @@ export interface ModelInfo {
   weights: 'packed' | 'mapped'
   /** Which weights are quantised, and what they are multiplied with. */
   quantization: Quantization
+  /** Of a checkpoint that is published quantised: how its decoder's matrices are stored, and stay. */
+  storedQuantization?: StoredQuantization
   parameters: number
   weightBytes: number
   /** The most tokens of one prompt and its answer. */
@@ -180,6 +182,7 @@ class LocalModel implements Model {
 
   constructor(parts: ModelParts) {
     const { native, checkpoint, tokenizer, plan, media, deviceReason } = parts
+    const stored = storedQuantizationOf(checkpoint.config)
     this.tokenizer = tokenizer
     this.info = {
       folder: checkpoint.folder,
@@ -188,6 +191,7 @@ class LocalModel implements Model {
       dtype: parts.dtype,
       weights: parts.weights,
       quantization: parts.quantization,
+      ...(stored && { storedQuantization: stored }),
       parameters: native.numParameters,
       weightBytes: native.weightBytes,
       contextSize: plan.contextSize,

@@ -22,6 +22,18 @@ export interface NativeModelConfig {
   imageMean: [number, number, number]
   imageStd: [number, number, number]
   rescaleFactor: number
+  /** Of the matrices that are stored quantised; the names of tensors say which these are. */
+  storedQuantization?: NativeStoredQuantization | undefined
+}
+
+/** native/model/stored_quantization.h, camelCase. */
+export interface NativeStoredQuantization {
+  method: 'awq' | 'gptq'
+  bits: 4 | 8
+  /** Inputs that share a scale; 0: all. */
+  groupSize: 0 | 32 | 64 | 128
+  /** Zero points are stored less one. */
+  zerosLessOne: boolean
 }
 
 export interface NativeLoadOptions {
@@ -265,6 +277,14 @@ export interface NativeBinding {
   ): NativeLoading
   /** Reads and checks only the headers of safetensors files, on a native thread. */
   readTensorTable(weightFiles: string[]): Promise<NativeTensorInfo[]>
+  /**
+   * Checks all that loading would before it reads numbers: names, shapes and types of all tensors. On a
+   * native thread.
+   */
+  checkWeights(
+    weightFiles: string[],
+    config: NativeModelConfig,
+  ): Promise<{ numParameters: number; weightBytes: number }>
   /**
    * Converts to RGB and resizes once per size of `sizes`, on a native thread. The filter is Pillow's
    * bicubic, or torchvision's on float32 samples as the frames of video files have it.

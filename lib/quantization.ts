@@ -26,6 +26,30 @@ export function quantizationOf({
   return { quantization, visionQuantization, activations }
 }
 
+/** How the decoder's matrices of an AWQ or GPTQ checkpoint are stored, and stay. */
+export interface StoredQuantization {
+  method: 'awq' | 'gptq'
+  bits: 4 | 8
+  /** Inputs that share a scale; -1: all of a row. */
+  groupSize: number
+}
+
+/** Undefined for a checkpoint of bf16, fp16 or fp32 weights. */
+export function storedQuantizationOf(config: ModelConfig): StoredQuantization | undefined {
+  if (config.storedQuantization === undefined) return undefined
+  const { method, bits, groupSize } = config.storedQuantization
+  return { method, bits, groupSize: groupSize === 0 ? -1 : groupSize }
+}
+
+/** Bytes of the decoder's matrices that are stored quantised, as good as exactly; 0 where none are. */
+export function bytesStoredQuantized(config: ModelConfig): number {
+  const stored = config.storedQuantization
+  if (stored === undefined) return 0
+  const { bits, groupSize } = stored
+  const zeroAndScale = bits / 8 + 2
+  return numbersOf(config).layers * (bits / 8 + (groupSize && zeroAndScale / groupSize))
+}
+
 /** Codes, and 16-bit scales for groups of 128 or 32 of them. */
 const bytesOfANumber = { int8: 1 + 2 / 128, int4: 0.5 + 2 / 32 }
 
@@ -43,7 +67,7 @@ export function bytesSaved(
   const saved = (numbers: number, mode: 'none' | 'int8' | 'int4') =>
     mode === 'none' ? 0 : numbers * (bytesPerNumber - bytesOfANumber[mode])
   return (
-    saved(layers, quantization) +
+    saved(config.storedQuantization ? 0 : layers, quantization) +
     saved(tables, quantization === 'none' ? 'none' : 'int8') +
     saved(vision, visionQuantization)
   )

@@ -1,6 +1,6 @@
 /** What the model has to move and compute at least, from its hyper-parameters. */
 import type { ModelConfig } from '../checkpoint/config.js'
-import type { Quantization } from '../quantization.js'
+import { bytesStoredQuantized, type Quantization } from '../quantization.js'
 import type { Work } from './report.js'
 
 /** The model as it was loaded, as far as work depends on it. */
@@ -37,24 +37,21 @@ export function decodeWork(model: LoadedModel, sequences: number, context: numbe
   const { config, dtype, quantization, kvBytesPerToken } = model
   const { layers, head } = decoderWeights(config)
   const mode = quantization.quantization
-  const layerBytes = WEIGHT_BYTES[mode === 'none' ? dtype : mode] ?? 2
+  const layerBytes =
+    bytesStoredQuantized(config) / layers || (WEIGHT_BYTES[mode === 'none' ? dtype : mode] ?? 2)
   const headBytes = WEIGHT_BYTES[mode === 'none' ? dtype : 'int8'] ?? 2
   const attention = 4 * config.hiddenSize * context * config.numLayers * sequences
   return {
     bytes: layers * layerBytes + head * headBytes + sequences * context * kvBytesPerToken,
-    ...split(2 * sequences * (layers + head), attention, hasIntegerRows(quantization, mode)),
+    ...split(2 * sequences * (layers + head), attention, hasIntegerRows(model)),
   }
 }
 
 /** @param flops of the whole prompt. */
-export function prefillWork(
-  { config, quantization }: LoadedModel,
-  tokens: number,
-  flops: number,
-): Work {
-  const attention = 2 * config.numLayers * config.hiddenSize * tokens ** 2
-  const mode = quantization.quantization
-  return { bytes: 0, ...split(flops - attention, attention, hasIntegerRows(quantization, mode)) }
+export function prefillWork(model: LoadedModel, tokens: number, flops: number): Work {
+  const { numLayers, hiddenSize } = model.config
+  const attention = 2 * numLayers * hiddenSize * tokens ** 2
+  return { bytes: 0, ...split(flops - attention, attention, hasIntegerRows(model)) }
 }
 
 /** @param flops of the whole image of so many patches. */
@@ -64,13 +61,16 @@ export function visionWork(
   flops: number,
 ): Work {
   const attention = 4 * config.vision.depth * config.vision.embedDim * patches ** 2
-  const mode = quantization.visionQuantization
-  return { bytes: 0, ...split(flops - attention, attention, hasIntegerRows(quantization, mode)) }
+  const isInteger =
+    quantization.visionQuantization !== 'none' && quantization.activations === 'int8'
+  return { bytes: 0, ...split(flops - attention, attention, isInteger) }
 }
 
-/** Products with quantised weights sum integers only where the activations are integers as well. */
-function hasIntegerRows({ activations }: Quantization, mode: 'none' | 'int8' | 'int4'): boolean {
-  return mode !== 'none' && activations === 'int8'
+/** The decoder's products sum integers only where the activations are integers as well. */
+function hasIntegerRows({ config, quantization }: LoadedModel): boolean {
+  const isQuantized =
+    quantization.quantization !== 'none' || config.storedQuantization !== undefined
+  return isQuantized && quantization.activations === 'int8'
 }
 
 function split(linear: number, attention: number, isInteger: boolean): Omit<Work, 'bytes'> {

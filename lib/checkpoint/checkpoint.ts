@@ -14,6 +14,7 @@ import {
   readTextFile,
 } from './files.js'
 import { parseGenerationConfig, type GenerationDefaults } from './generation-config.js'
+import { readQuantizationConfig } from './quantization-config.js'
 import { parsePreprocessorConfig, type PreprocessorConfig } from './preprocessor-config.js'
 import { findWeightFiles } from './weight-files.js'
 
@@ -55,7 +56,14 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
       { details: { file: join(folder, 'config.json') } },
     )
   }
-  const { architecture, config } = parseConfig(configJson, join(folder, 'config.json'))
+  const quantization = await readQuantizationConfig(configJson, folder, (name) =>
+    readJsonFile(folder, name),
+  )
+  const { architecture, config } = parseConfig(
+    configJson,
+    join(folder, 'config.json'),
+    quantization,
+  )
   const tokenizerFiles = await readTokenizerFiles(folder)
   return {
     folder,
@@ -86,6 +94,7 @@ export function toNativeConfig(checkpoint: Checkpoint): NativeModelConfig {
     imageTokenId: config.imageTokenId,
     videoTokenId: config.videoTokenId,
     vision: config.vision,
+    ...(config.storedQuantization && { storedQuantization: config.storedQuantization }),
     imageMean: preprocessor.imageMean,
     imageStd: preprocessor.imageStd,
     rescaleFactor: preprocessor.rescaleFactor,

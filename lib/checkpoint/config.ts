@@ -3,6 +3,7 @@ import { UnsupportedModelError } from '../errors.js'
 import type { NativeModelConfig } from '../native.js'
 import { Fields, type Range } from './fields.js'
 import { describeJson, type JsonObject } from './files.js'
+import { parseQuantizationConfig, type QuantizationSource } from './quantization-config.js'
 
 /** The hyper-parameters of the two towers and the token ids that `config.json` names. */
 export interface ModelConfig extends Omit<
@@ -39,15 +40,19 @@ export const TOKEN_ID: Range = { min: 0, max: ROWS.max - 1 }
  * Reads and checks `config.json`.
  *
  * @param json the parsed file, `file` its path for messages.
+ * @param quantization what readQuantizationConfig() has found.
  * @throws UnsupportedModelError for another model or a kind of Qwen2-VL that this version cannot run.
  * @throws CheckpointError (`ERR_CHECKPOINT_CONFIG`) for values that are missing or cannot be right.
  */
-export function parseConfig(json: JsonObject, file: string): ParsedConfig {
+export function parseConfig(
+  json: JsonObject,
+  file: string,
+  quantization?: QuantizationSource,
+): ParsedConfig {
   const root = new Fields(file, json)
   const architecture = checkArchitecture(root, file)
   const textConfig = root.optionalObject('text_config')
   const text = textConfig?.or(root) ?? root
-  refuseQuantised(text, file)
   refuseUnsupportedText(text, file)
 
   const hiddenSize = text.integer('hidden_size', SIZE)
@@ -78,6 +83,7 @@ export function parseConfig(json: JsonObject, file: string): ParsedConfig {
       maxPositionEmbeddings:
         text.optionalInteger('max_position_embeddings', { min: 1, max: 1 << 30 }) ?? 32768,
       dtype: readDtype(root.or(text)),
+      ...(quantization && { storedQuantization: parseQuantizationConfig(quantization) }),
       vision: readVision(root, hiddenSize, file),
     },
   }
@@ -124,17 +130,6 @@ function otherModel(modelType: string): string {
     default:
       return 'another model'
   }
-}
-
-function refuseQuantised(text: Fields, file: string): void {
-  const quantization = text.optionalObject('quantization_config')
-  if (quantization === undefined) return
-  const method = quantization.optionalString('quant_method') ?? 'unknown'
-  throw unsupported(
-    `${file} says that the weights are quantised (quantization_config, method "${method}"). This ` +
-      'version runs bf16, fp16 and fp32 weights only; use the checkpoint without quantisation.',
-    { architecture: ARCHITECTURE, quantization: method, file },
-  )
 }
 
 function refuseUnsupportedText(text: Fields, file: string): void {

@@ -3,6 +3,8 @@ import { isJsonObject } from '../checkpoint/files.js'
 
 const small = new Set([
   'config.json',
+  'quantize_config.json',
+  'quant_config.json',
   'generation_config.json',
   'preprocessor_config.json',
   'video_preprocessor_config.json',

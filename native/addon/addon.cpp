@@ -20,6 +20,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) {
   model_constructor = Napi::Persistent(ModelWrap::define(env));
   DefineAddon(exports, {InstanceMethod<&Addon::load_model>("loadModel"),
                         InstanceMethod<&Addon::read_tensor_table>("readTensorTable"),
+                        InstanceMethod<&Addon::check_weights>("checkWeights"),
                         InstanceMethod<&Addon::prepare_image>("prepareImage"),
                         InstanceMethod<&Addon::extract_patches>("extractPatches"),
                         InstanceMethod<&Addon::compute_positions>("computePositions"),
@@ -41,6 +42,26 @@ Napi::Value Addon::read_tensor_table(const Napi::CallbackInfo& info) {
         [files = std::move(files)] { return Checkpoint::open(files); },
         [](Napi::Env env, const std::shared_ptr<const Checkpoint>& checkpoint) {
           return to_js(env, *checkpoint);
+        });
+  });
+}
+
+Napi::Value Addon::check_weights(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto files = read_strings(info[0], "weightFiles");
+    const ModelConfig config = read_model_config({info[1], "config"});
+    return run_async<WeightSizes>(
+        info.Env(), "qwen2-vl.checkWeights",
+        [files = std::move(files), config] {
+          const auto checkpoint = Checkpoint::open(files);
+          check_qwen2_vl(*checkpoint, config);
+          return measure_weights(*checkpoint, config.stored_quantization, {});
+        },
+        [](Napi::Env env, const WeightSizes& sizes) {
+          Napi::Object object = Napi::Object::New(env);
+          object.Set("numParameters", static_cast<double>(sizes.num_parameters));
+          object.Set("weightBytes", static_cast<double>(sizes.size_bytes));
+          return object;
         });
   });
 }

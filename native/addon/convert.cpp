@@ -82,31 +82,21 @@ VisionConfig read_vision_config(const ObjectReader& reader) {
   return vision;
 }
 
-ModelConfig read_model_config(const ObjectReader& reader) {
-  ModelConfig config;
-  config.hidden_size = reader.integer("hiddenSize", 1, kMaxInt32);
-  config.intermediate_size = reader.integer("intermediateSize", 1, kMaxInt32);
-  config.num_layers = reader.integer("numLayers", 1, kMaxInt32);
-  config.num_heads = reader.integer("numHeads", 1, kMaxInt32);
-  config.num_kv_heads = reader.integer("numKvHeads", 1, kMaxInt32);
-  config.vocab_size = reader.integer("vocabSize", 1, kMaxInt32);
-  config.rms_norm_eps = static_cast<float>(reader.number("rmsNormEps", 0, 1));
-  config.rope_theta = reader.number("ropeTheta", 1, kMaxFloat);
-  const std::array<double, 3> section = reader.triple("mropeSection");
-  for (size_t i = 0; i < section.size(); ++i) {
-    if (section[i] < 0 || section[i] > 65536 || section[i] != std::floor(section[i])) {
-      throw_invalid(reader.path("mropeSection"), "three whole numbers from 0 to 65536");
-    }
-    config.mrope_section[i] = static_cast<int>(section[i]);
+/// Undefined where the checkpoint has no matrices that are stored quantised.
+StoredQuantization read_stored_quantization(const ObjectReader& config) {
+  if (config.value("storedQuantization").IsUndefined()) return {};
+  const ObjectReader reader = config.object("storedQuantization");
+  const std::string method = reader.string("method");
+  if (method != "awq" && method != "gptq") {
+    throw_invalid(reader.path("method"), "'awq' or 'gptq', not '" + method + "'");
   }
-  config.tie_word_embeddings = reader.boolean("tieWordEmbeddings");
-  config.image_token_id = static_cast<int32_t>(reader.integer("imageTokenId", 0, kMaxInt32));
-  config.video_token_id = static_cast<int32_t>(reader.integer("videoTokenId", 0, kMaxInt32));
-  config.vision = read_vision_config(reader.object("vision"));
-  config.image_mean = reader.triple("imageMean");
-  config.image_std = reader.triple("imageStd");
-  config.rescale_factor = reader.number("rescaleFactor", -kMaxFloat, kMaxFloat);
-  return config;
+  StoredQuantization stored;
+  stored.method =
+      method == "awq" ? StoredQuantization::Method::kAwq : StoredQuantization::Method::kGptq;
+  stored.bits = static_cast<int>(reader.integer("bits", 1, 8));
+  stored.group_size = reader.integer("groupSize", 0, kMaxInt32);
+  stored.zeros_less_one = reader.boolean("zerosLessOne");
+  return stored;
 }
 
 SamplingOptions read_sampling(const ObjectReader& reader) {
@@ -229,6 +219,34 @@ std::vector<int32_t> read_int32_array(Napi::Value value, const std::string& path
   const auto array = value.As<Napi::Int32Array>();
   // A detached array has no data; its length is then 0.
   return {array.Data(), array.Data() + array.ElementLength()};
+}
+
+ModelConfig read_model_config(const ObjectReader& reader) {
+  ModelConfig config;
+  config.hidden_size = reader.integer("hiddenSize", 1, kMaxInt32);
+  config.intermediate_size = reader.integer("intermediateSize", 1, kMaxInt32);
+  config.num_layers = reader.integer("numLayers", 1, kMaxInt32);
+  config.num_heads = reader.integer("numHeads", 1, kMaxInt32);
+  config.num_kv_heads = reader.integer("numKvHeads", 1, kMaxInt32);
+  config.vocab_size = reader.integer("vocabSize", 1, kMaxInt32);
+  config.rms_norm_eps = static_cast<float>(reader.number("rmsNormEps", 0, 1));
+  config.rope_theta = reader.number("ropeTheta", 1, kMaxFloat);
+  const std::array<double, 3> section = reader.triple("mropeSection");
+  for (size_t i = 0; i < section.size(); ++i) {
+    if (section[i] < 0 || section[i] > 65536 || section[i] != std::floor(section[i])) {
+      throw_invalid(reader.path("mropeSection"), "three whole numbers from 0 to 65536");
+    }
+    config.mrope_section[i] = static_cast<int>(section[i]);
+  }
+  config.tie_word_embeddings = reader.boolean("tieWordEmbeddings");
+  config.image_token_id = static_cast<int32_t>(reader.integer("imageTokenId", 0, kMaxInt32));
+  config.video_token_id = static_cast<int32_t>(reader.integer("videoTokenId", 0, kMaxInt32));
+  config.vision = read_vision_config(reader.object("vision"));
+  config.image_mean = reader.triple("imageMean");
+  config.image_std = reader.triple("imageStd");
+  config.rescale_factor = reader.number("rescaleFactor", -kMaxFloat, kMaxFloat);
+  config.stored_quantization = read_stored_quantization(reader);
+  return config;
 }
 
 LoadOptions read_load_options(Napi::Value value) {

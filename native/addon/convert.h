@@ -60,6 +60,7 @@ struct LoadOptions {
 };
 
 LoadOptions read_load_options(Napi::Value value);
+ModelConfig read_model_config(const ObjectReader& reader);
 
 /// A request without its vision items; image_wrap.h reads those.
 GenerationRequest read_generation_request(const ObjectReader& request);

@@ -13,7 +13,6 @@
 #include "addon/model_wrap.h"
 #include "backend/cpu/cpu_backend.h"
 #include "common/cancellation.h"
-#include "model/weight_loader.h"
 
 namespace qvl::addon {
 namespace {
@@ -66,29 +65,6 @@ void send(EventFunction& function, Event event) {
   if (function.NonBlockingCall(owned.get()) == napi_ok) static_cast<void>(owned.release());
 }
 
-/// Counts parameters, and the bytes they take in memory: as stored, or converted or quantised where
-/// the options ask for that.
-void measure_weights(const Checkpoint& checkpoint, const ModelOptions& options,
-                     ModelHandle* handle) {
-  for (const auto& [name, tensor] : checkpoint.tensors()) {
-    const auto stored_bytes = static_cast<int64_t>(tensor.end - tensor.begin);
-    const int64_t parameters = stored_bytes / (tensor.dtype == "F32" ? 4 : 2);
-    const bool is_matrix = tensor.shape.size() > 1;
-    const Quantization quantization =
-        is_matrix && parameters > 0 ? quantization_of(published_name(name), options.quantization)
-                                    : Quantization{};
-    handle->num_parameters += parameters;
-    if (quantization.is_quantized()) {
-      handle->weight_bytes +=
-          quantized_bytes(parameters, parameters / tensor.shape[0], quantization);
-    } else if (options.convert_weights && is_matrix) {
-      handle->weight_bytes += parameters * static_cast<int64_t>(dtype_size(options.weight_dtype));
-    } else {
-      handle->weight_bytes += stored_bytes;
-    }
-  }
-}
-
 std::shared_ptr<ModelHandle> load(const LoadOptions& options, const CancellationFlag& cancellation,
                                   EventFunction& function) {
   Clock::time_point last_report{};
@@ -108,7 +84,10 @@ std::shared_ptr<ModelHandle> load(const LoadOptions& options, const Cancellation
   auto handle = std::make_shared<ModelHandle>();
   handle->device = backend->device();
   handle->vocab_size = options.config.vocab_size;
-  measure_weights(*checkpoint, options.model, handle.get());
+  const WeightSizes sizes =
+      measure_weights(*checkpoint, options.config.stored_quantization, options.model);
+  handle->num_parameters = sizes.num_parameters;
+  handle->weight_bytes = sizes.size_bytes;
   handle->engine = std::make_unique<Engine>(std::move(model), options.engine);
   return handle;
 }

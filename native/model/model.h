@@ -108,4 +108,17 @@ std::unique_ptr<Model> load_qwen2_vl(std::shared_ptr<const Checkpoint> checkpoin
                                      const std::function<void(const LoadProgress&)>& progress,
                                      const CancellationFlag* cancellation);
 
+/// Checks all that load_qwen2_vl() would before it reads numbers: names, shapes and types of all
+/// tensors, and groups of inputs. Throws Error(ERR_CHECKPOINT_*).
+void check_qwen2_vl(const Checkpoint& checkpoint, const ModelConfig& config);
+
+/// What a checkpoint holds, and the memory it takes: as stored, or converted or quantised where the
+/// options ask for that.
+struct WeightSizes {
+  int64_t num_parameters = 0;
+  int64_t size_bytes = 0;
+};
+WeightSizes measure_weights(const Checkpoint& checkpoint, const StoredQuantization& stored,
+                            const ModelOptions& options);
+
 }  // namespace qvl

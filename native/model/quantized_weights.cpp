@@ -92,7 +92,11 @@ std::unique_ptr<Weight> WeightLoader::quantized_matrix(const std::vector<TensorP
   }
   spec.input_order = tensors.front()->input_order();
   spec.segments = quantized_segments(segments, spec.in_features, spec.quantization);
-  std::unique_ptr<Weight> weight = backend_.create_weight(spec);
+  if (backend_ == nullptr) {
+    quantized_tensors_.clear();
+    return nullptr;
+  }
+  std::unique_ptr<Weight> weight = backend_->create_weight(spec);
   const QuantizedTensor& first = *tensors.front();
   const bool is_whole =
       first.num_groups() == 1 &&
@@ -171,8 +175,8 @@ void WeightLoader::run_quantized_job(const QuantizedJob& job, QuantizedReader& r
       const int64_t count = std::min(kDecodedRows, part.num_rows - done);
       const QuantizedReader::Block block = reader.decode(group, part.first_row + done, count);
       const uint8_t* zeros = block.zeros == nullptr ? middle.data() : block.zeros;
-      backend_.write_quantized(*job.weight, {group, job.first_row + done, count, block.codes,
-                                             block.scales, has_zeros ? zeros : nullptr});
+      backend_->write_quantized(*job.weight, {group, job.first_row + done, count, block.codes,
+                                              block.scales, has_zeros ? zeros : nullptr});
     }
   }
 }

@@ -70,4 +70,41 @@ std::unique_ptr<Model> load_qwen2_vl(std::shared_ptr<const Checkpoint> checkpoin
                                    std::move(mapping));
 }
 
+void check_qwen2_vl(const Checkpoint& checkpoint, const ModelConfig& config) {
+  check_config(config);
+  check_tensor_names(checkpoint, config);
+  WeightLoader loader(checkpoint, config.stored_quantization);
+  VisionTower::load(config, loader, nullptr);
+  DecoderWeights::load(config, loader);
+}
+
+WeightSizes measure_weights(const Checkpoint& checkpoint, const StoredQuantization& stored,
+                            const ModelOptions& options) {
+  WeightSizes sizes;
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    const auto stored_bytes = static_cast<int64_t>(tensor.end - tensor.begin);
+    if (tensor.dtype == "I32" || name.ends_with(".scales")) {
+      // Codes, and what they need: zero points, scales, the groups of inputs.
+      const bool is_codes = name.ends_with(".qweight") && stored.bits > 0;
+      if (is_codes) sizes.num_parameters += stored_bytes * 8 / stored.bits;
+      sizes.size_bytes += stored_bytes;
+      continue;
+    }
+    const int64_t parameters = stored_bytes / (tensor.dtype == "F32" ? 4 : 2);
+    const bool is_matrix = tensor.shape.size() > 1;
+    const Quantization quantization =
+        is_matrix && parameters > 0 ? quantization_of(published_name(name), options.quantization)
+                                    : Quantization{};
+    sizes.num_parameters += parameters;
+    if (quantization.is_quantized()) {
+      sizes.size_bytes += quantized_bytes(parameters, parameters / tensor.shape[0], quantization);
+    } else if (options.convert_weights && is_matrix) {
+      sizes.size_bytes += parameters * static_cast<int64_t>(dtype_size(options.weight_dtype));
+    } else {
+      sizes.size_bytes += stored_bytes;
+    }
+  }
+  return sizes;
+}
+
 }  // namespace qvl

@@ -110,7 +110,8 @@ std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& part
     for (size_t i = 1; i < part.shape.size(); ++i) spec.in_features *= part.shape[i];
     tensors.push_back(&tensor);
   }
-  spec.dtype = backend_.weight_dtype(options_.convert_weights ? options_.weight_dtype : spec.dtype);
+  spec.dtype =
+      backend_->weight_dtype(options_.convert_weights ? options_.weight_dtype : spec.dtype);
   spec.quantization = quantization_of(parts.front().name, options_.quantization);
   if (spec.quantization.is_quantized()) {
     if (mapping_ != nullptr) refuse_to_quantize_mapped(*tensors.front());
@@ -121,7 +122,8 @@ std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& part
         [&](const TensorEntry* tensor) { return dtype_of(*tensor) == dtype_of(*tensors[0]); });
     if (is_uniform) return map(spec, tensors);
   }
-  std::unique_ptr<Weight> weight = backend_.create_weight(spec);
+  if (backend_ == nullptr) return nullptr;
+  std::unique_ptr<Weight> weight = backend_->create_weight(spec);
   add_jobs(*weight, tensors);
   return weight;
 }
@@ -140,7 +142,7 @@ std::unique_ptr<Weight> WeightLoader::map(const WeightSpec& spec,
   for (const TensorEntry* tensor : tensors) {
     parts.push_back({mapping_->data(*tensor), tensor->shape[0]});
   }
-  return backend_.wrap_weight(spec, parts, mapping_);
+  return backend_->wrap_weight(spec, parts, mapping_);
 }
 
 void WeightLoader::add_jobs(Weight& weight, const std::vector<const TensorEntry*>& tensors) {
@@ -173,8 +175,12 @@ void WeightLoader::add_jobs(Weight& weight, const std::vector<const TensorEntry*
 
 std::unique_ptr<Buffer> WeightLoader::vector(const std::vector<TensorPart>& parts) {
   int64_t size = 0;
-  for (const TensorPart& part : parts) size += part.shape[0];
-  std::unique_ptr<Buffer> buffer = backend_.allocate(static_cast<size_t>(size) * sizeof(float));
+  for (const TensorPart& part : parts) {
+    dtype_of(find(part));
+    size += part.shape[0];
+  }
+  if (backend_ == nullptr) return nullptr;
+  std::unique_ptr<Buffer> buffer = backend_->allocate(static_cast<size_t>(size) * sizeof(float));
   auto* values = static_cast<float*>(buffer->data());
   for (const TensorPart& part : parts) {
     read_vector(find(part), values);
@@ -185,12 +191,14 @@ std::unique_ptr<Buffer> WeightLoader::vector(const std::vector<TensorPart>& part
 
 std::unique_ptr<Buffer> WeightLoader::optional_vector(const std::vector<TensorPart>& parts) {
   const auto is_there = [&](const TensorPart& part) { return holds_numbers(part); };
-  if (std::none_of(parts.begin(), parts.end(), is_there)) return nullptr;
+  if (std::none_of(parts.begin(), parts.end(), is_there) || backend_ == nullptr) {
+    return nullptr;
+  }
   int64_t size = 0;
   for (const TensorPart& part : parts) size += part.shape[0];
   const std::vector<float> zeros(static_cast<size_t>(size));
-  std::unique_ptr<Buffer> buffer = backend_.allocate(zeros.size() * sizeof(float));
-  backend_.upload(buffer->data(), zeros.data(), zeros.size() * sizeof(float));
+  std::unique_ptr<Buffer> buffer = backend_->allocate(zeros.size() * sizeof(float));
+  backend_->upload(buffer->data(), zeros.data(), zeros.size() * sizeof(float));
   auto* values = static_cast<float*>(buffer->data());
   for (const TensorPart& part : parts) {
     if (lookup(part.name) != nullptr) read_vector(find(part), values);
@@ -206,7 +214,7 @@ void WeightLoader::read_vector(const TensorEntry& tensor, float* values) {
   std::vector<unsigned char> bytes(static_cast<size_t>(count) * dtype_size(dtype));
   checkpoint_.read(tensor, 0, bytes.size(), bytes.data());
   vector_bytes_ += bytes.size();
-  backend_.upload_f32(values, bytes.data(), dtype, count);
+  backend_->upload_f32(values, bytes.data(), dtype, count);
 }
 
 /// Whether there is such a tensor, with other bytes than zeros.
@@ -266,7 +274,7 @@ void WeightLoader::run_group(const Group& group, Staging& staging,
     check();
     unsigned char* bytes = memory->bytes.get();
     checkpoint_.read(*job.tensor, job.offset(), job.size_bytes(), bytes);
-    backend_.write_weight(*job.weight, job.first_row, job.num_rows, bytes, job.dtype);
+    backend_->write_weight(*job.weight, job.first_row, job.num_rows, bytes, job.dtype);
   }
   for (const QuantizedJob& job : group.quantized_jobs) {
     check();
@@ -293,7 +301,7 @@ void WeightLoader::run(const std::function<void(const LoadProgress&)>& progress,
   Staging staging(largest);
   std::mutex mutex;
   if (progress) progress(state);
-  backend_.parallel(static_cast<int64_t>(groups_.size()), [&](int64_t index) {
+  backend_->parallel(static_cast<int64_t>(groups_.size()), [&](int64_t index) {
     const auto at = static_cast<size_t>(index);
     if (at + kGroupsAhead < groups_.size()) {
       const Group& ahead = groups_[at + kGroupsAhead];

@@ -37,10 +37,14 @@ class WeightLoader {
                std::shared_ptr<const CheckpointMapping> mapping = nullptr,
                const StoredQuantization& stored = {})
       : checkpoint_(checkpoint),
-        backend_(backend),
+        backend_(&backend),
         options_(options),
         mapping_(std::move(mapping)),
         stored_(stored) {}
+
+  /// Only checks what it is asked for: matrices and vectors are null.
+  WeightLoader(const Checkpoint& checkpoint, const StoredQuantization& stored)
+      : checkpoint_(checkpoint), backend_(nullptr), stored_(stored) {}
 
   /// The matrix of the parts' rows on top of each other; a part's dimensions after the first are
   /// its columns. Its values are there after run(). `segments`: see WeightSpec.
@@ -105,8 +109,8 @@ class WeightLoader {
   void run_group(const Group& group, Staging& staging, const CancellationFlag* cancellation) const;
 
   const Checkpoint& checkpoint_;
-  Backend& backend_;
-  const ModelOptions& options_;
+  Backend* const backend_;  // null: only check
+  const ModelOptions options_;
   const std::shared_ptr<const CheckpointMapping> mapping_;  // or null
   const StoredQuantization stored_;
   std::vector<std::unique_ptr<QuantizedTensor>> quantized_tensors_;  // of the jobs

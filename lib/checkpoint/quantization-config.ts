@@ -1,0 +1,88 @@
+/** How a checkpoint that is published quantised (AWQ, GPTQ) stores its matrices. */
+import { UnsupportedModelError } from '../errors.js'
+import type { NativeStoredQuantization } from '../native.js'
+import { Fields } from './fields.js'
+import { describeJson, isJsonObject, type JsonObject } from './files.js'
+
+/** An object that says so, and where it stands, for messages. */
+export interface QuantizationSource {
+  json: JsonObject
+  file: string
+  /** Within the file; '' for its root. */
+  path: string
+  /** What it is where it does not say. */
+  method?: 'awq' | 'gptq'
+}
+
+/** The files that older quantisers write beside `config.json`. */
+const files = [
+  ['quantize_config.json', 'gptq'],
+  ['quant_config.json', 'awq'],
+] as const
+
+/**
+ * `quantization_config` of `config.json`, in either layout, else the file of an older quantiser.
+ *
+ * @param read a JSON file of the folder; undefined where there is none.
+ */
+export async function readQuantizationConfig(
+  configJson: JsonObject,
+  folder: string,
+  read: (name: string) => Promise<JsonObject | undefined>,
+): Promise<QuantizationSource | undefined> {
+  const root = new Fields(`${folder}/config.json`, configJson)
+  for (const fields of [root.optionalObject('text_config'), root]) {
+    const { value, path } = fields?.get('quantization_config') ?? { value: undefined, path: '' }
+    if (value === undefined) continue
+    fields?.optionalObject('quantization_config') // an error where it is something else
+    return { json: value as JsonObject, file: `${folder}/config.json`, path }
+  }
+  for (const [name, method] of files) {
+    const json = await read(name)
+    if (isJsonObject(json)) return { json, file: `${folder}/${name}`, path: '', method }
+  }
+  return undefined
+}
+
+/**
+ * Checks that matrices stored like this can be read. Which they are, the names of the tensors say.
+ *
+ * @throws UnsupportedModelError that names the method, the bits or the groups that cannot.
+ */
+export function parseQuantizationConfig(source: QuantizationSource): NativeStoredQuantization {
+  const { json, file, path } = source
+  const fields = new Fields(file, json, path)
+  const at = (key: string) => fields.get(key)
+  const method = fields.optionalString('quant_method')?.toLowerCase() ?? source.method ?? 'unknown'
+  const refuse = (what: string) =>
+    new UnsupportedModelError(
+      `${file} says that the weights are quantised in a way that this version does not read: ${what}. ` +
+        'It reads AWQ (4 bits, version "gemm") and GPTQ (4 or 8 bits) in groups of 32, 64, 128 or all inputs, ' +
+        'and bf16, fp16 and fp32 weights; use such a checkpoint of the model.',
+      { details: { architecture: 'Qwen2VLForConditionalGeneration', quantization: method, file } },
+    )
+  if (method !== 'awq' && method !== 'gptq') throw refuse(`quant_method "${method}"`)
+  const isAwq = method === 'awq'
+
+  const bitsOf = at('bits').value ?? at('w_bit').value ?? (isAwq ? 4 : undefined)
+  if (bitsOf !== 4 && (isAwq || bitsOf !== 8)) {
+    throw refuse(`quant_method "${method}" with bits ${describeJson(bitsOf)}`)
+  }
+  const group = at('group_size').value ?? at('q_group_size').value ?? 128
+  if (group !== 32 && group !== 64 && group !== 128 && group !== -1) {
+    throw refuse(`quant_method "${method}" with group_size ${describeJson(group)}`)
+  }
+  const version = fields.optionalString('version')?.toLowerCase() ?? 'gemm'
+  if (isAwq && version !== 'gemm') throw refuse(`AWQ of version "${version}"`)
+  const format = isAwq ? undefined : fields.optionalString('checkpoint_format')?.toLowerCase()
+  if (format !== undefined && format !== 'gptq' && format !== 'gptq_v2') {
+    throw refuse(`GPTQ with checkpoint_format "${format}"`)
+  }
+  if (fields.optionalBoolean('is_marlin_format') === true) throw refuse('GPTQ in the Marlin layout')
+  return {
+    method,
+    bits: bitsOf,
+    groupSize: group === -1 ? 0 : group,
+    zerosLessOne: !isAwq && format !== 'gptq_v2',
+  }
+}
