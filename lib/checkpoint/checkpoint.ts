@@ -14,7 +14,7 @@ import {
   readTextFile,
 } from './files.js'
 import { parseGenerationConfig, type GenerationDefaults } from './generation-config.js'
-import { readQuantizationConfig } from './quantization-config.js'
+import { readQuantizerFile } from './quantization-config.js'
 import { parsePreprocessorConfig, type PreprocessorConfig } from './preprocessor-config.js'
 import { findWeightFiles } from './weight-files.js'
 
@@ -56,13 +56,11 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
       { details: { file: join(folder, 'config.json') } },
     )
   }
-  const quantization = await readQuantizationConfig(configJson, folder, (name) =>
-    readJsonFile(folder, name),
-  )
+  const quantizerFile = await readQuantizerFile(folder, (name) => readJsonFile(folder, name))
   const { architecture, config } = parseConfig(
     configJson,
     join(folder, 'config.json'),
-    quantization,
+    quantizerFile,
   )
   const tokenizerFiles = await readTokenizerFiles(folder)
   return {

@@ -3,7 +3,11 @@ import { UnsupportedModelError } from '../errors.js'
 import type { NativeModelConfig } from '../native.js'
 import { Fields, type Range } from './fields.js'
 import { describeJson, type JsonObject } from './files.js'
-import { parseQuantizationConfig, type QuantizationSource } from './quantization-config.js'
+import {
+  findQuantizationConfig,
+  parseQuantizationConfig,
+  type QuantizationSource,
+} from './quantization-config.js'
 
 /** The hyper-parameters of the two towers and the token ids that `config.json` names. */
 export interface ModelConfig extends Omit<
@@ -40,20 +44,21 @@ export const TOKEN_ID: Range = { min: 0, max: ROWS.max - 1 }
  * Reads and checks `config.json`.
  *
  * @param json the parsed file, `file` its path for messages.
- * @param quantization what readQuantizationConfig() has found.
+ * @param quantizerFile what an older quantiser wrote beside it; counts where the file does not say.
  * @throws UnsupportedModelError for another model or a kind of Qwen2-VL that this version cannot run.
  * @throws CheckpointError (`ERR_CHECKPOINT_CONFIG`) for values that are missing or cannot be right.
  */
 export function parseConfig(
   json: JsonObject,
   file: string,
-  quantization?: QuantizationSource,
+  quantizerFile?: QuantizationSource,
 ): ParsedConfig {
   const root = new Fields(file, json)
   const architecture = checkArchitecture(root, file)
   const textConfig = root.optionalObject('text_config')
   const text = textConfig?.or(root) ?? root
   refuseUnsupportedText(text, file)
+  const quantization = findQuantizationConfig(text, file) ?? quantizerFile
 
   const hiddenSize = text.integer('hidden_size', SIZE)
   const numHeads = text.integer('num_attention_heads', COUNT)

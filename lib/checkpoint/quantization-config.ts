@@ -2,7 +2,7 @@
 import { UnsupportedModelError } from '../errors.js'
 import type { NativeStoredQuantization } from '../native.js'
 import { Fields } from './fields.js'
-import { describeJson, isJsonObject, type JsonObject } from './files.js'
+import { describeJson, type JsonObject } from './files.js'
 
 /** An object that says so, and where it stands, for messages. */
 export interface QuantizationSource {
@@ -21,27 +21,29 @@ const files = [
 ] as const
 
 /**
- * `quantization_config` of `config.json`, in either layout, else the file of an older quantiser.
+ * What an older quantiser wrote beside a `config.json` that does not say it.
  *
  * @param read a JSON file of the folder; undefined where there is none.
  */
-export async function readQuantizationConfig(
-  configJson: JsonObject,
+export async function readQuantizerFile(
   folder: string,
   read: (name: string) => Promise<JsonObject | undefined>,
 ): Promise<QuantizationSource | undefined> {
-  const root = new Fields(`${folder}/config.json`, configJson)
-  for (const fields of [root.optionalObject('text_config'), root]) {
-    const { value, path } = fields?.get('quantization_config') ?? { value: undefined, path: '' }
-    if (value === undefined) continue
-    fields?.optionalObject('quantization_config') // an error where it is something else
-    return { json: value as JsonObject, file: `${folder}/config.json`, path }
-  }
   for (const [name, method] of files) {
     const json = await read(name)
-    if (isJsonObject(json)) return { json, file: `${folder}/${name}`, path: '', method }
+    if (json !== undefined) return { json, file: `${folder}/${name}`, path: '', method }
   }
   return undefined
+}
+
+/** `quantization_config` of `config.json`, in either layout. */
+export function findQuantizationConfig(
+  fields: Fields,
+  file: string,
+): QuantizationSource | undefined {
+  fields.optionalObject('quantization_config') // an error where it is something else
+  const { value, path } = fields.get('quantization_config')
+  return value === undefined ? undefined : { json: value as JsonObject, file, path }
 }
 
 /**

@@ -3,7 +3,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { parseConfig } from '../checkpoint/config.js'
-import { readQuantizationConfig } from '../checkpoint/quantization-config.js'
+import { readQuantizerFile } from '../checkpoint/quantization-config.js'
 import { parseJsonObject } from '../checkpoint/files.js'
 import { DownloadError, ModelNotFoundError } from '../errors.js'
 import { Limiter } from '../generation/limiter.js'
@@ -250,8 +250,8 @@ async function chooseWeights(
       { details },
     )
   }
-  const quantization = await readQuantizationConfig(config, where, (name) => read(name))
-  parseConfig(config, `${where}/config.json`, quantization) // throws for what cannot be loaded
+  const quantizerFile = await readQuantizerFile(where, read)
+  parseConfig(config, `${where}/config.json`, quantizerFile) // throws for what cannot be loaded
   const { files: weights, missing } = neededWeights(files, (await read(INDEX_FILE)) ?? {})
   if (weights.length > 0 && missing.length === 0) return weights
   throw new DownloadError(

@@ -235,19 +235,6 @@ describe('other models', () => {
   })
 
   it.each([
-    [{ quant_method: 'awq', bits: 4 }, 'awq'],
-    [{ quant_method: 'gptq', bits: 8 }, 'gptq'],
-    [{ bits: 8 }, 'unknown'],
-  ])('refuses the quantisation %j by its name', (quantization_config, method) => {
-    for (const json of [configWith({ quantization_config }), nested({ quantization_config })]) {
-      const error = failure(json)
-      expect(error).toBeInstanceOf(UnsupportedModelError)
-      expect(error.details).toMatchObject({ quantization: method })
-      expect(error.message).toContain(`method "${method}"`)
-    }
-  })
-
-  it.each([
     [configWith({ use_sliding_window: true }), /sliding-window/],
     [configWith({ layer_types: ['full_attention', 'sliding_attention'] }), /sliding-window/],
     [configWith({ hidden_act: 'gelu' }), /hidden_act is "gelu"; Qwen2-VL uses "silu"/],
