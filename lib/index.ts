@@ -16,6 +16,12 @@ export {
 export type { MemoryEstimate } from './generation/estimate.js'
 export type { Quantization } from './quantization.js'
 export type { ChatTemplateOptions, Model, ModelInfo, ModelMetrics } from './model.js'
+export {
+  quantizeCheckpoint,
+  type QuantizeCheckpointOptions,
+  type QuantizedCheckpoint,
+  type QuantizeProgress,
+} from './quantize-checkpoint.js'
 export type { Quantization, StoredQuantization } from './quantization.js'
 export type { BatchOptions } from './generation/batch.js'
 export type { TokenLogprob, TopLogprob } from './generation/logprobs.js'

@@ -239,6 +239,8 @@ export interface NativeTensorInfo {
   name: string
   dtype: string
   shape: number[]
+  /** Where its bytes are in the file, and how many. */
+  offset: number
   bytes: number
   file: string
 }
@@ -285,6 +287,14 @@ export interface NativeBinding {
     weightFiles: string[],
     config: NativeModelConfig,
   ): Promise<{ numParameters: number; weightBytes: number }>
+  /**
+   * Rounds a matrix [rows, cols] to the codes of AWQ or GPTQ, with a scale for every row and group of columns, as
+   * a checkpoint stores them. On a native thread; `data` is not copied and must not be changed meanwhile.
+   */
+  quantizeMatrix(
+    matrix: { data: Uint8Array; dtype: 'bf16' | 'fp16' | 'fp32'; rows: number; cols: number },
+    format: NativeStoredQuantization,
+  ): Promise<{ qweight: Uint8Array; qzeros: Uint8Array; scales: Uint8Array }>
   /**
    * Converts to RGB and resizes once per size of `sizes`, on a native thread. The filter is Pillow's
    * bicubic, or torchvision's on float32 samples as the frames of video files have it.

@@ -1,10 +1,11 @@
 /** `qwen2-vl inspect <folder>`: what a checkpoint is and what it needs, read from its headers only. */
 import { Command } from 'commander'
 import pc from 'picocolors'
-import { openCheckpoint, type Checkpoint } from '../checkpoint/checkpoint.js'
+import { openCheckpoint, toNativeConfig, type Checkpoint } from '../checkpoint/checkpoint.js'
 import { fromNativeError } from '../errors.js'
 import { findModelFolder } from '../hub/find-model.js'
 import { nativeBinding, type NativeTensorInfo } from '../native.js'
+import { storedQuantizationOf, type StoredQuantization } from '../quantization.js'
 
 /** What `inspect --json` prints. Bytes, except where the name says otherwise. */
 interface Report {
@@ -12,6 +13,8 @@ interface Report {
   architecture: string
   parameters: { total: number; vision: number; language: number }
   dtypes: Record<string, number>
+  /** Of an AWQ or GPTQ checkpoint. */
+  quantization?: StoredQuantization
   tensors: number
   files: string[]
   tiedEmbeddings: boolean
@@ -31,23 +34,25 @@ export function inspectCommand(): Command {
 
 async function inspect(source: string, options: { json?: true }): Promise<void> {
   const checkpoint = await openCheckpoint(await findModelFolder(source, { offline: true }))
-  const tensors = await nativeBinding()
-    .readTensorTable(checkpoint.weightFiles)
-    .catch((error: unknown) => {
-      throw fromNativeError(error)
-    })
-  const report = describe(checkpoint, tensors)
+  const native = nativeBinding()
+  const [tensors, sizes] = await Promise.all([
+    native.readTensorTable(checkpoint.weightFiles),
+    native.checkWeights(checkpoint.weightFiles, toNativeConfig(checkpoint)),
+  ]).catch((error: unknown) => {
+    throw fromNativeError(error)
+  })
+  const report = describe(checkpoint, tensors, sizes.numParameters)
   process.stdout.write(options.json ? JSON.stringify(report, null, 2) + '\n' : format(report))
 }
 
-function describe(checkpoint: Checkpoint, tensors: NativeTensorInfo[]): Report {
+function describe(checkpoint: Checkpoint, tensors: NativeTensorInfo[], total: number): Report {
   const { config } = checkpoint
   const count = (tensor: NativeTensorInfo) => tensor.shape.reduce((n, size) => n * size, 1)
   const isVision = (tensor: NativeTensorInfo) => /^(model\.)?visual\./.test(tensor.name)
-  const total = sum(tensors.map(count))
   const vision = sum(tensors.filter(isVision).map(count))
   const dtypes: Record<string, number> = {}
   for (const tensor of tensors) dtypes[tensor.dtype] = (dtypes[tensor.dtype] ?? 0) + count(tensor)
+  const quantization = storedQuantizationOf(config)
   const headDim = config.hiddenSize / config.numHeads
   // Keys and values of every layer in fp32, the default that keeps answers equal to the reference.
   const kvBytesPerToken = 2 * config.numLayers * config.numKvHeads * headDim * 4
@@ -56,6 +61,7 @@ function describe(checkpoint: Checkpoint, tensors: NativeTensorInfo[]): Report {
     architecture: checkpoint.architecture,
     parameters: { total, vision, language: total - vision },
     dtypes,
+    ...(quantization && { quantization }),
     tensors: tensors.length,
     files: [...new Set(tensors.map((tensor) => tensor.file))],
     tiedEmbeddings: config.tieWordEmbeddings,
@@ -85,7 +91,7 @@ function describe(checkpoint: Checkpoint, tensors: NativeTensorInfo[]): Report {
 }
 
 function format(report: Report): string {
-  const { parameters, memory } = report
+  const { parameters, memory, quantization } = report
   const entries = (fields: Record<string, number>) =>
     Object.entries(fields)
       .map(([name, value]) => `${name} ${value.toLocaleString('en')}`)
@@ -102,6 +108,7 @@ function format(report: Report): string {
         .map(([dtype, n]) => `${dtype} ${millions(n)}`)
         .join(', '),
     ],
+    ...(quantization ? [quantizedRow(quantization)] : []),
     [
       'tensors',
       `${report.tensors} in ${report.files.length} file${report.files.length === 1 ? '' : 's'}`,
@@ -117,6 +124,11 @@ function format(report: Report): string {
   // picocolors takes CI for a terminal; a pipe gets plain text there too.
   const { bold } = pc.createColors(process.stdout.isTTY ? pc.isColorSupported : false)
   return rows.map(([name, value]) => `${bold(name.padEnd(14))}${value}\n`).join('')
+}
+
+function quantizedRow({ method, bits, groupSize }: StoredQuantization): [string, string] {
+  const groups = groupSize === -1 ? 'a scale for a row' : `a scale for ${groupSize} inputs`
+  return ['quantised', `the decoder's layers: ${method.toUpperCase()}, ${bits} bits, ${groups}`]
 }
 
 const sum = (values: number[]) => values.reduce((total, value) => total + value, 0)

@@ -11,6 +11,7 @@ import { doctorCommand } from './doctor.js'
 import { downloadCommand } from './download.js'
 import { inspectCommand } from './inspect.js'
 import { modelsCommand } from './models.js'
+import { quantizeCommand } from './quantize.js'
 
 const packageJson = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
   version: string
@@ -32,6 +33,7 @@ const program = new Command('qwen2-vl')
   .addCommand(modelsCommand())
   .addCommand(inspectCommand())
   .addCommand(doctorCommand())
+  .addCommand(quantizeCommand())
   .addCommand(benchCommand())
 
 try {

@@ -11,6 +11,7 @@
 #include "addon/limits.h"
 #include "addon/model_loading.h"
 #include "addon/model_wrap.h"
+#include "addon/quantize.h"
 
 namespace qvl::addon {
 
@@ -21,6 +22,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) {
   DefineAddon(exports, {InstanceMethod<&Addon::load_model>("loadModel"),
                         InstanceMethod<&Addon::read_tensor_table>("readTensorTable"),
                         InstanceMethod<&Addon::check_weights>("checkWeights"),
+                        InstanceMethod<&Addon::quantize_matrix>("quantizeMatrix"),
                         InstanceMethod<&Addon::prepare_image>("prepareImage"),
                         InstanceMethod<&Addon::extract_patches>("extractPatches"),
                         InstanceMethod<&Addon::compute_positions>("computePositions"),
@@ -64,6 +66,10 @@ Napi::Value Addon::check_weights(const Napi::CallbackInfo& info) {
           return object;
         });
   });
+}
+
+Napi::Value Addon::quantize_matrix(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return addon::quantize_matrix(info); });
 }
 
 Napi::Value Addon::prepare_image(const Napi::CallbackInfo& info) {

@@ -42,6 +42,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value load_model(const Napi::CallbackInfo& info);
   Napi::Value read_tensor_table(const Napi::CallbackInfo& info);
   Napi::Value check_weights(const Napi::CallbackInfo& info);
+  Napi::Value quantize_matrix(const Napi::CallbackInfo& info);
   Napi::Value prepare_image(const Napi::CallbackInfo& info);
   Napi::Value extract_patches(const Napi::CallbackInfo& info);
   Napi::Value compute_positions(const Napi::CallbackInfo& info);

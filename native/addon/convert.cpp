@@ -43,14 +43,6 @@ const char* type_name(Napi::Value value) {
   throw_invalid(path, expected + ", not " + type_name(found));
 }
 
-DType read_dtype(const ObjectReader& reader, const char* key) {
-  const std::string name = reader.string(key);
-  if (name == "fp32") return DType::kF32;
-  if (name == "bf16") return DType::kBF16;
-  if (name == "fp16") return DType::kF16;
-  throw_invalid(reader.path(key), "'fp32', 'bf16' or 'fp16', not '" + name + "'");
-}
-
 QuantizationMode read_quantization(const ObjectReader& reader, const char* key, bool allow_int4) {
   const std::string name = reader.string(key);
   if (name == "none") return QuantizationMode::kNone;
@@ -80,23 +72,6 @@ VisionConfig read_vision_config(const ObjectReader& reader) {
   vision.mlp_dim = reader.integer("mlpDim", 1, kMaxInt32);
   vision.out_dim = reader.integer("outDim", 1, kMaxInt32);
   return vision;
-}
-
-/// Undefined where the checkpoint has no matrices that are stored quantised.
-StoredQuantization read_stored_quantization(const ObjectReader& config) {
-  if (config.value("storedQuantization").IsUndefined()) return {};
-  const ObjectReader reader = config.object("storedQuantization");
-  const std::string method = reader.string("method");
-  if (method != "awq" && method != "gptq") {
-    throw_invalid(reader.path("method"), "'awq' or 'gptq', not '" + method + "'");
-  }
-  StoredQuantization stored;
-  stored.method =
-      method == "awq" ? StoredQuantization::Method::kAwq : StoredQuantization::Method::kGptq;
-  stored.bits = static_cast<int>(reader.integer("bits", 1, 8));
-  stored.group_size = reader.integer("groupSize", 0, kMaxInt32);
-  stored.zeros_less_one = reader.boolean("zerosLessOne");
-  return stored;
 }
 
 SamplingOptions read_sampling(const ObjectReader& reader) {
@@ -221,6 +196,28 @@ std::vector<int32_t> read_int32_array(Napi::Value value, const std::string& path
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
+DType read_dtype(const ObjectReader& reader, const char* key) {
+  const std::string name = reader.string(key);
+  if (name == "fp32") return DType::kF32;
+  if (name == "bf16") return DType::kBF16;
+  if (name == "fp16") return DType::kF16;
+  throw_invalid(reader.path(key), "'fp32', 'bf16' or 'fp16', not '" + name + "'");
+}
+
+StoredQuantization read_stored_quantization(const ObjectReader& reader) {
+  const std::string method = reader.string("method");
+  if (method != "awq" && method != "gptq") {
+    throw_invalid(reader.path("method"), "'awq' or 'gptq', not '" + method + "'");
+  }
+  StoredQuantization stored;
+  stored.method =
+      method == "awq" ? StoredQuantization::Method::kAwq : StoredQuantization::Method::kGptq;
+  stored.bits = static_cast<int>(reader.integer("bits", 1, 8));
+  stored.group_size = reader.integer("groupSize", 0, kMaxInt32);
+  stored.zeros_less_one = reader.boolean("zerosLessOne");
+  return stored;
+}
+
 ModelConfig read_model_config(const ObjectReader& reader) {
   ModelConfig config;
   config.hidden_size = reader.integer("hiddenSize", 1, kMaxInt32);
@@ -245,7 +242,10 @@ ModelConfig read_model_config(const ObjectReader& reader) {
   config.image_mean = reader.triple("imageMean");
   config.image_std = reader.triple("imageStd");
   config.rescale_factor = reader.number("rescaleFactor", -kMaxFloat, kMaxFloat);
-  config.stored_quantization = read_stored_quantization(reader);
+  // Undefined where the checkpoint has no matrices that are stored quantised.
+  if (!reader.value("storedQuantization").IsUndefined()) {
+    config.stored_quantization = read_stored_quantization(reader.object("storedQuantization"));
+  }
   return config;
 }
 
@@ -386,6 +386,7 @@ Napi::Array to_js(Napi::Env env, const Checkpoint& checkpoint) {
     row.Set("name", name);
     row.Set("dtype", tensor.dtype);
     row.Set("shape", shape);
+    row.Set("offset", static_cast<double>(tensor.begin));
     row.Set("bytes", static_cast<double>(tensor.end - tensor.begin));
     row.Set("file", checkpoint.files()[static_cast<size_t>(tensor.file)]);
     table.Set(index++, row);

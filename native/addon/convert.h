@@ -61,6 +61,9 @@ struct LoadOptions {
 
 LoadOptions read_load_options(Napi::Value value);
 ModelConfig read_model_config(const ObjectReader& reader);
+StoredQuantization read_stored_quantization(const ObjectReader& reader);
+/// "bf16", "fp16" or "fp32".
+DType read_dtype(const ObjectReader& reader, const char* key);
 
 /// A request without its vision items; image_wrap.h reads those.
 GenerationRequest read_generation_request(const ObjectReader& request);

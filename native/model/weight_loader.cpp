@@ -110,6 +110,7 @@ std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& part
     for (size_t i = 1; i < part.shape.size(); ++i) spec.in_features *= part.shape[i];
     tensors.push_back(&tensor);
   }
+  if (backend_ == nullptr) return nullptr;
   spec.dtype =
       backend_->weight_dtype(options_.convert_weights ? options_.weight_dtype : spec.dtype);
   spec.quantization = quantization_of(parts.front().name, options_.quantization);
@@ -122,7 +123,6 @@ std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& part
         [&](const TensorEntry* tensor) { return dtype_of(*tensor) == dtype_of(*tensors[0]); });
     if (is_uniform) return map(spec, tensors);
   }
-  if (backend_ == nullptr) return nullptr;
   std::unique_ptr<Weight> weight = backend_->create_weight(spec);
   add_jobs(*weight, tensors);
   return weight;
