@@ -153,6 +153,7 @@ describe('readTensorTable', () => {
       name: 'model.embed_tokens.weight',
       dtype: 'BF16',
       shape: [1280, 256],
+      offset: expect.any(Number) as number,
       bytes: 1280 * 256 * 2,
       file: tinyLoadOptions.weightFiles[0],
     })
