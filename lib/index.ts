@@ -22,7 +22,7 @@ export {
   type QuantizedCheckpoint,
   type QuantizeProgress,
 } from './quantize-checkpoint.js'
-export type { Quantization, StoredQuantization } from './quantization.js'
+export type { StoredQuantization } from './quantization.js'
 export type { BatchOptions } from './generation/batch.js'
 export type { TokenLogprob, TopLogprob } from './generation/logprobs.js'
 export type {
