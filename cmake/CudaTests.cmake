@@ -22,21 +22,35 @@ check_cxx_source_runs(
   QVL_SIM_AVX2)
 unset(CMAKE_REQUIRED_FLAGS)
 
-# qvl_stand_in(<name> <sources>...): build/<x>/cuda/lib<name>.so
+# qvl_stand_in(<name> <sources>...): build/<x>/cuda/lib<name>.so, and its objects for the tests
 function(qvl_stand_in name)
-  add_library(${name} SHARED ${ARGN})
-  target_include_directories(${name} SYSTEM PRIVATE ${QVL_CUDA_INCLUDE})
+  add_library(${name}_objects OBJECT ${ARGN})
+  target_include_directories(${name}_objects SYSTEM PUBLIC ${QVL_CUDA_INCLUDE})
   # Registers hold floats and integers in turn.
-  target_compile_options(${name} PRIVATE -O2 -fno-strict-aliasing -fno-math-errno)
+  target_compile_options(${name}_objects PRIVATE -O2 -fno-strict-aliasing -fno-math-errno)
   if(QVL_SIM_AVX2)
-    target_compile_options(${name} PRIVATE -mavx2 -mfma)
+    target_compile_options(${name}_objects PRIVATE -mavx2 -mfma)
   endif()
+  add_library(${name} SHARED $<TARGET_OBJECTS:${name}_objects>)
   target_link_libraries(${name} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
   set_target_properties(${name} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cuda)
 endfunction()
 qvl_stand_in(cuda_simulator ${sources})
 qvl_stand_in(cublaslt_simulator ${blas})
 target_link_libraries(cublaslt_simulator PRIVATE cuda_simulator)
+
+# The simulator's own tests.
+file(GLOB sources CONFIGURE_DEPENDS ${sim}/*_test.cpp)
+foreach(source ${sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(sim_${name} ${source} ${CMAKE_SOURCE_DIR}/test/native/main.cpp
+    $<TARGET_OBJECTS:cuda_simulator_objects> $<TARGET_OBJECTS:cublaslt_simulator_objects>)
+  target_include_directories(sim_${name} PRIVATE ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/native)
+  target_include_directories(sim_${name} SYSTEM PRIVATE ${QVL_CUDA_INCLUDE})
+  target_link_libraries(sim_${name} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+  add_test(NAME cuda/sim/${name} COMMAND sim_${name})
+  set_tests_properties(cuda/sim/${name} PROPERTIES LABELS cuda)
+endforeach()
 
 # The kernels' tests, on what nvcc made for three architectures. With QVL_TEST_GPU set they run on the
 # machine's own GPU and driver instead.

@@ -85,7 +85,10 @@ void Checker::touch(Warp& w, const Instruction& in, int lane, uint64_t at, int b
     if (use == Use::kAtomic && g.writer == 0)
       fail(w, in, lane,
            "reads shared memory that nobody wrote, byte " + std::to_string(i * granule_));
-    g.writer = now;
+    // A thread's own plain write is not made atomic by what it does next.
+    const bool keep = use == Use::kAtomic && thread_of(g.writer) == thread_of(now) &&
+                      clock_of(g.writer) == clock_of(now) && !is_atomic(g.writer);
+    if (!keep) g.writer = now;
   }
 }
 

@@ -11,17 +11,6 @@ namespace {
 
 [[noreturn]] void unsupported(const Statement& s) { throw UnsupportedPtx(s.mnemonic); }
 
-const ArithmeticTable& arithmetic() {
-  static const ArithmeticTable kTable = [] {
-    ArithmeticTable t;
-    add_integer_arithmetic(t);
-    add_float_arithmetic(t);
-    add_comparisons(t);
-    return t;
-  }();
-  return kTable;
-}
-
 int width_of(char shape) { return shape == 'd' ? 8 : shape == 'p' ? 0 : 4; }
 
 std::vector<std::string> elements(const std::string& operand) {
@@ -345,6 +334,17 @@ const std::map<std::string, Decoder>& decoders() {
 }
 
 }  // namespace
+
+const ArithmeticTable& arithmetic() {
+  static const ArithmeticTable kTable = [] {
+    ArithmeticTable t;
+    add_integer_arithmetic(t);
+    add_float_arithmetic(t);
+    add_comparisons(t);
+    return t;
+  }();
+  return kTable;
+}
 
 Instruction decode(const Statement& s, Names& names) {
   Instruction in;

@@ -63,6 +63,8 @@ struct Arithmetic {
   std::string shape;  // "r:rr": r = up to 32 bits, d = 64 bits, p = predicate
 };
 using ArithmeticTable = std::map<std::string, Arithmetic>;
+/// All of them, by mnemonic without the modifiers that only relax exactness.
+const ArithmeticTable& arithmetic();
 void add_integer_arithmetic(ArithmeticTable& table);
 void add_float_arithmetic(ArithmeticTable& table);
 void add_comparisons(ArithmeticTable& table);

@@ -208,6 +208,7 @@ void add_narrow(ArithmeticTable& t, const std::string& type) {
   one("neg.", Neg{});
   one("abs.", Abs{});
   one("ex2.", Ex2Wide{});
+  one("ex2.ftz.", Ex2Wide{});
   one("tanh.", TanhWide{});
   t["fma." + type] = elementwise<Narrow<Format, Fma>, U, U, U, U>();
   t["fma." + type + "x2"] = elementwise<NarrowPair<Format, Fma>, P, P, P, P>();
