@@ -14,14 +14,22 @@ struct Shape {
   int cols() const { return heads * head_dim; }
 };
 
-/// Rows of a projection: queries, keys and values next to each other.
+/// Rows of a projection: queries, keys and values next to each other. With gaps, every other
+/// segment is none: its rows are NaN and there are no tiles of it.
 class Rows {
  public:
-  Rows(const Shape& shape, std::vector<int32_t> cu_seqlens, Half type)
+  Rows(const Shape& shape, std::vector<int32_t> cu_seqlens, Half type, bool gaps = false)
       : shape_(shape),
         type_(type),
         cu_seqlens_(std::move(cu_seqlens)),
-        qkv_(random_halves(static_cast<size_t>(num_rows() * stride()), 1, type, 1.5f)) {}
+        gaps_(gaps),
+        qkv_(random_halves(static_cast<size_t>(num_rows() * stride()), 1, type, 1.5f)) {
+    for (size_t i = 0; i + 1 < cu_seqlens_.size(); ++i) {
+      if (!is_gap(i)) continue;
+      std::fill(qkv_.begin() + cu_seqlens_[i] * stride(),
+                qkv_.begin() + cu_seqlens_[i + 1] * stride(), NAN);
+    }
+  }
 
   int num_rows() const { return cu_seqlens_.back(); }
   int stride() const { return 3 * shape_.cols(); }
@@ -30,8 +38,11 @@ class Rows {
   std::vector<uint16_t> run(Gpu& gpu, int first, int count) const {
     const auto qkv = gpu.upload(narrow(qkv_, type_));
     const int tile_queries = shape_.wide ? kAttentionWideQueries : kAttentionQueries;
-    const std::vector<SegmentTile> tiles =
-        cuda::segment_tiles(cu_seqlens_, first, count, tile_queries);
+    std::vector<SegmentTile> tiles = cuda::segment_tiles(cu_seqlens_, first, count, tile_queries);
+    std::erase_if(tiles, [&](const SegmentTile& tile) {
+      const auto segment = std::find(cu_seqlens_.begin(), cu_seqlens_.end(), tile.first_key);
+      return is_gap(static_cast<size_t>(segment - cu_seqlens_.begin()));
+    });
     const auto device_tiles = gpu.upload(tiles);
     const auto out = gpu.filled<uint16_t>(static_cast<size_t>(count * shape_.cols()), 0xff);
     const uint16_t* x = qkv.get();
@@ -67,11 +78,13 @@ class Rows {
   }
 
  private:
+  bool is_gap(size_t segment) const { return gaps_ && segment % 2 == 1; }
   double scale() const { return 1.0 / std::sqrt(static_cast<double>(shape_.head_dim)); }
 
   Shape shape_;
   Half type_;
   std::vector<int32_t> cu_seqlens_;
+  bool gaps_;
   std::vector<float> qkv_;
 };
 
@@ -93,6 +106,20 @@ TEST(segment_attention_is_that_of_double_precision_at_the_edges_of_tiles) {
       const Rows rows(shape, kSegments, type);
       check_part(gpu, shape, rows, 0, rows.num_rows(), type);
     }
+  }
+}
+
+TEST(segment_attention_sees_all_keys_of_a_segment_of_any_length_and_no_other) {
+  Gpu gpu;
+  std::vector<int32_t> lengths = {0};
+  for (int length = 1; length <= 66; ++length) {
+    lengths.push_back(lengths.back() + length);
+    lengths.push_back(lengths.back() + 1);
+  }
+  for (const bool wide : {false, true}) {
+    const Shape shape{1, 80, wide};
+    const Rows rows(shape, lengths, Half::kBf16, /*gaps=*/true);
+    check_part(gpu, shape, rows, 0, rows.num_rows(), Half::kBf16);
   }
 }
 
