@@ -11,8 +11,10 @@ endif()
 target_include_directories(qvl_generic_kernels PRIVATE ${CMAKE_SOURCE_DIR}/test/native)
 target_link_libraries(qvl_generic_kernels PUBLIC qvl_kernels)
 
-# Every test/native/<layer>/*_test.cpp is a ctest program of its own, linked with that layer.
+# Every test/native/<layer>/*_test.cpp is a ctest program of its own, linked with that layer; the target
+# tests_<layer> builds those of one.
 function(qvl_tests layer)
+  add_custom_target(tests_${layer})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/native/${layer}/*_test.cpp)
   foreach(source ${sources})
     get_filename_component(name ${source} NAME_WE)
@@ -24,6 +26,7 @@ function(qvl_tests layer)
     target_compile_definitions(${name} PRIVATE QVL_TEST_DIR="${CMAKE_SOURCE_DIR}/test")
     add_test(NAME ${layer}/${name} COMMAND ${name})
     set_tests_properties(${layer}/${name} PROPERTIES LABELS ${layer})
+    add_dependencies(tests_${layer} ${name})
   endforeach()
 endfunction()
 
@@ -33,6 +36,7 @@ endforeach()
 
 # Every test/cuda/kernels/*_test.cpp runs the product's CUDA code; CudaTests.cmake says on what.
 if(QVL_CUDA_FAMILIES)
+  add_custom_target(tests_cuda)
   add_custom_target(qvl_ptx ALL DEPENDS ${QVL_CUDA_PTX} ${QVL_CUDA_FOLDER}/modules.txt)
   file(GLOB QVL_CUDA_TEST_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/cuda/kernels/*_test.cpp)
   foreach(source ${QVL_CUDA_TEST_SOURCES})
@@ -42,5 +46,6 @@ if(QVL_CUDA_FAMILIES)
       ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/test/cuda ${CMAKE_SOURCE_DIR}/native)
     target_link_libraries(cuda_${name} PRIVATE qvl_cuda_backend)
     add_dependencies(cuda_${name} qvl_ptx)
+    add_dependencies(tests_cuda cuda_${name})
   endforeach()
 endif()

@@ -3,8 +3,8 @@
 //
 //     node scripts/test-native.mjs [--sanitize address,undefined | thread] [--label <layer>...] [--arm64]
 //
-// With --arm64 they are built, with the addon, for 64-bit ARM Linux and run under emulation, which
-// takes Debian's packages g++-aarch64-linux-gnu and qemu-user-static.
+// With labels only the tests of these layers are built and run. With --arm64 they are built for 64-bit
+// ARM Linux and run under emulation, which takes Debian's g++-aarch64-linux-gnu and qemu-user-static.
 import { spawnSync } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -25,39 +25,26 @@ const variant = [...(options.arm64 ? ['arm64'] : []), ...options.sanitize.split(
   Boolean,
 )
 const folder = join(root, 'build', ['tests', ...variant].join('-'))
-const labels = options.label.length > 0 ? ['-L', options.label.join('|')] : []
-// The addon of the machine itself is built by build-native.mjs.
-const target = options.arm64
-  ? [
-      '-DQVL_ADDON=ON',
-      `-DQVL_OUTPUT_DIR=${folder}/addon`,
-      `-DCMAKE_TOOLCHAIN_FILE=${join(root, 'cmake', 'aarch64-linux-gnu.cmake')}`,
-    ]
-  : ['-DQVL_ADDON=OFF']
+const labels = options.label
+const toolchain = join(root, 'cmake', 'aarch64-linux-gnu.cmake')
 
 // RelWithDebInfo keeps -O2 and gives the sanitizers' reports line numbers.
 const buildType = options.sanitize ? 'RelWithDebInfo' : 'Release'
 run(
-  'cmake',
-  '-S',
-  root,
-  '-B',
-  folder,
-  ...target,
-  '-DQVL_TESTS=ON',
-  `-DQVL_SANITIZE=${options.sanitize}`,
+  ...['cmake', '-S', root, '-B', folder],
+  // The addon is built by build-native.mjs.
+  ...['-DQVL_ADDON=OFF', '-DQVL_TESTS=ON', `-DQVL_SANITIZE=${options.sanitize}`],
+  ...(options.arm64 ? [`-DCMAKE_TOOLCHAIN_FILE=${toolchain}`] : []),
   `-DCMAKE_BUILD_TYPE=${buildType}`,
 )
-run('cmake', '--build', folder, '--config', buildType, '--parallel', String(availableParallelism()))
 run(
-  'ctest',
-  '--test-dir',
-  folder,
-  '-C',
-  buildType,
-  '--output-on-failure',
-  '--no-tests=error',
-  ...labels,
+  ...['cmake', '--build', folder, '--config', buildType],
+  ...['--parallel', String(availableParallelism())],
+  ...(labels.length > 0 ? ['--target', ...labels.map((label) => `tests_${label}`)] : []),
+)
+run(
+  ...['ctest', '--test-dir', folder, '-C', buildType, '--output-on-failure', '--no-tests=error'],
+  ...(labels.length > 0 ? ['-L', labels.join('|')] : []),
 )
 
 function run(command, ...args) {
