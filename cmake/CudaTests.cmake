@@ -27,7 +27,7 @@ function(qvl_stand_in name)
   add_library(${name}_objects OBJECT ${ARGN})
   target_include_directories(${name}_objects SYSTEM PUBLIC ${QVL_CUDA_INCLUDE})
   # Registers hold floats and integers in turn.
-  target_compile_options(${name}_objects PRIVATE -O2 -fno-strict-aliasing -fno-math-errno)
+  target_compile_options(${name}_objects PRIVATE -O3 -fno-strict-aliasing -fno-math-errno)
   if(QVL_SIM_AVX2)
     target_compile_options(${name}_objects PRIVATE -mavx2 -mfma)
   endif()

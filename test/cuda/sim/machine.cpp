@@ -3,12 +3,16 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
+#include <functional>
 #include <mutex>
+#include <thread>
 
 #include "checker.h"
 #include "report.h"
@@ -416,6 +420,46 @@ void check_shape(const Launch& launch) {
     throw KernelError("grid y or z exceeds 65535");
 }
 
+std::vector<uint64_t> block_order(const Options& options, uint64_t total) {
+  std::vector<uint64_t> order(total);
+  for (uint64_t i = 0; i < total; ++i)
+    order[i] = options.order == Order::kReverse ? total - 1 - i : i;
+  if (options.order == Order::kRandom) {
+    std::mt19937_64 random(options.seed);
+    std::shuffle(order.begin(), order.end(), random);
+  }
+  return order;
+}
+
+// Runs `work` on several threads, each with a function that hands it block after block. Rethrows
+// the first failure.
+void run_in_parallel(const std::vector<uint64_t>& order, size_t num_threads,
+                     const std::function<void(const std::function<bool(uint64_t*)>&)>& work) {
+  std::atomic<size_t> taken{0};
+  std::mutex mutex;
+  std::exception_ptr failure;
+  const std::function<bool(uint64_t*)> next = [&](uint64_t* i) {
+    const size_t at = taken++;
+    if (at >= order.size()) return false;
+    *i = order[at];
+    return true;
+  };
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < num_threads; ++t) {
+    threads.emplace_back([&] {
+      try {
+        work(next);
+      } catch (...) {
+        taken = order.size();
+        std::lock_guard lock(mutex);
+        if (!failure) failure = std::current_exception();
+      }
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
 }  // namespace
 
 Options Options::from_environment() {
@@ -428,6 +472,9 @@ Options Options::from_environment() {
   o.seed = std::strtoull(environment("QWEN2_VL_SIM_SEED", "1").c_str(), nullptr, 10);
   o.check = environment("QWEN2_VL_SIM_CHECK", "1") != "0";
   o.report = environment("QWEN2_VL_SIM_REPORT", "");
+  const std::string threads = std::to_string(std::thread::hardware_concurrency());
+  o.threads =
+      std::strtoul(environment("QWEN2_VL_SIM_THREADS", threads.c_str()).c_str(), nullptr, 10);
   return o;
 }
 
@@ -455,22 +502,25 @@ void run_launch(const Launch& launch, const Options& options) {
   // A launch of the ordinary kind comes after everything before it.
   if (!launch.programmatic) h.unfinished = first_block;
 
-  std::vector<SiteCounters> counters(options.report.empty() ? 0 : launch.program->code.size());
-  BlockRunner runner(launch, options, options.check ? &checker : nullptr,
-                     counters.empty() ? nullptr : counters.data(), h.launches);
-  std::vector<uint64_t> order(total);
-  for (uint64_t i = 0; i < total; ++i)
-    order[i] = options.order == Order::kReverse ? total - 1 - i : i;
-  if (options.order == Order::kRandom) {
-    std::mt19937_64 random(options.seed);
-    std::shuffle(order.begin(), order.end(), random);
-  }
-  const auto& g = launch.grid;
-  for (const uint64_t i : order) {
+  const std::vector<uint64_t> order = block_order(options, total);
+  const auto run = [&](BlockRunner& runner, uint64_t i) {
+    const auto& g = launch.grid;
     runner.run({static_cast<uint32_t>(i % g[0]), static_cast<uint32_t>(i / g[0] % g[1]),
                 static_cast<uint32_t>(i / g[0] / g[1])},
                first_block + static_cast<uint32_t>(i));
+  };
+  const size_t threads = std::min<uint64_t>(options.threads, total);
+  if (!options.check && options.report.empty() && threads > 1) {
+    run_in_parallel(order, threads, [&](const std::function<bool(uint64_t*)>& next) {
+      BlockRunner runner(launch, options, nullptr, nullptr, h.launches);
+      for (uint64_t i = 0; next(&i);) run(runner, i);
+    });
+    return;
   }
+  std::vector<SiteCounters> counters(options.report.empty() ? 0 : launch.program->code.size());
+  BlockRunner runner(launch, options, options.check ? &checker : nullptr,
+                     counters.empty() ? nullptr : counters.data(), h.launches);
+  for (const uint64_t i : order) run(runner, i);
   if (!counters.empty()) write_report(options.report, launch, counters, runner.touched_sectors());
 }
 

@@ -27,8 +27,11 @@ struct Options {
   bool check = true;   // races, uninitialised reads
   std::string report;  // file that gets a line of counters a launch
 
+  size_t threads = 1;  // that run blocks when nothing is checked or counted
+
   /// From QWEN2_VL_SIM_ORDER (forward, reverse, random), QWEN2_VL_SIM_COPIES (late, early),
-  /// QWEN2_VL_SIM_SEED, QWEN2_VL_SIM_CHECK (1, 0), QWEN2_VL_SIM_REPORT.
+  /// QWEN2_VL_SIM_SEED, QWEN2_VL_SIM_CHECK (1, 0), QWEN2_VL_SIM_REPORT,
+  /// QWEN2_VL_SIM_THREADS (the processor's).
   static Options from_environment();
 };
 

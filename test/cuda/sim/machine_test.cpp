@@ -150,6 +150,21 @@ TEST(six_schedules_give_the_same_bits) {
   CHECK_EQ(first[0], std::bit_cast<uint32_t>(expected));
 }
 
+TEST(blocks_run_on_several_threads_when_nothing_is_checked) {
+  Options o;
+  o.check = false;
+  o.threads = 4;
+  DeviceValues<uint32_t> count({0}), out(std::vector<uint32_t>(100, 0));
+  run_ptx(
+      "mov.u32 %r0, %ctaid.x;\natom.global.add.u32 %r1, [%d0], 1;\nmul.wide.u32 %d2, %r0, 4;\n"
+      "add.s64 %d3, %d1, %d2;\nst.global.u32 [%d3], %r0;\n",
+      {count.address(), out.address()}, 1, 0, 100, o);
+  CHECK_EQ(count.read()[0], 100u);
+  for (uint32_t i = 0; i < 100; ++i) CHECK_EQ(out.read()[i], i);
+  CHECK(failure_of("ld.global.u32 %r1, [%d0+4];\n", {count.address()}, 1, 0, 100, o)
+            .find("out of bounds") != std::string::npos);
+}
+
 TEST(reverse_and_forward_differ_where_lanes_meet) {
   // Who writes last is not defined; the orders show it.
   const auto last = [](Order order) {

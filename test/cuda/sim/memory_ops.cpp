@@ -215,7 +215,12 @@ void store(Warp& w, const Instruction& in, uint32_t mask) {
 struct AtomicAdd {
   template <class T>
   static T of(T old, T a, T) {
-    return static_cast<T>(old + a);
+    if constexpr (std::is_integral_v<T>) {
+      using U = std::make_unsigned_t<T>;
+      return static_cast<T>(static_cast<U>(old) + static_cast<U>(a));
+    } else {
+      return old + a;
+    }
   }
 };
 struct AtomicMin {

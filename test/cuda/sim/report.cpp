@@ -8,7 +8,9 @@ namespace qvl::sim {
 namespace {
 
 std::string list(const std::array<uint32_t, 3>& v) {
-  return "[" + std::to_string(v[0]) + "," + std::to_string(v[1]) + "," + std::to_string(v[2]) + "]";
+  std::ostringstream out;
+  out << "[" << v[0] << "," << v[1] << "," << v[2] << "]";
+  return out.str();
 }
 
 std::string fields(const SiteCounters& c, const char* unit) {

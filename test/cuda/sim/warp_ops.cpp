@@ -52,6 +52,9 @@ void reduce_lanes(Warp& w, const Instruction& in, uint32_t mask) {
     if (mask >> l & 1) to[l] = value;
 }
 
+/// Eight columns of a matrix.
+typedef float Row __attribute__((vector_size(32)));
+
 // Fragments of m16n8k16 as the PTX ISA draws them: lane l is row l / 4 and columns l % 4 * 2, + 1
 // of an 8x8 quarter; A's registers are the quarters (upper, left), (lower, left), (upper, right),
 // (lower, right). Products are summed in order of k, each rounded to float; hardware differs by a
@@ -59,7 +62,8 @@ void reduce_lanes(Warp& w, const Instruction& in, uint32_t mask) {
 template <float (*kToFloat)(uint16_t)>
 void multiply(Warp& w, const Instruction& in, uint32_t mask) {
   if (mask != ~0u) fail(w, in, std::countr_zero(mask), "mma without the whole warp");
-  alignas(64) float a[16][16], b[16][8], c[16][8];
+  alignas(64) float a[16][16];
+  Row b[16], c[16];
   const uint32_t* ra[4];
   for (int i = 0; i < 4; ++i) ra[i] = w.get<uint32_t>(in.src[i]);
   const uint32_t* rb[2] = {w.get<uint32_t>(in.src[4]), w.get<uint32_t>(in.src[5])};
@@ -79,9 +83,11 @@ void multiply(Warp& w, const Instruction& in, uint32_t mask) {
       c[row + 8][k] = rc[2 + i][l];
     }
   }
-  for (int row = 0; row < 16; ++row)
-    for (int k = 0; k < 16; ++k)
-      for (int col = 0; col < 8; ++col) c[row][col] += a[row][k] * b[k][col];
+  for (int row = 0; row < 16; ++row) {
+    Row sum = c[row];
+    for (int k = 0; k < 16; ++k) sum += a[row][k] * b[k];
+    c[row] = sum;
+  }
   float* rd[4];
   for (int i = 0; i < 4; ++i) rd[i] = w.at<float>(in.dst[i]);
   for (int l = 0; l < kLanes; ++l) {
