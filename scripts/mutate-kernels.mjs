@@ -66,13 +66,20 @@ const mutations = [
 function mutantsOf(text) {
   const lines = text.split('\n')
   const mutants = []
+  const files = new Map()
+  for (const [, number, path] of text.matchAll(/^\s*\.file\s+(\d+)\s+"([^"]*)"/gm)) {
+    files.set(number, path.split('/').pop())
+  }
   let entry = ''
   let source = ''
   lines.forEach((line, index) => {
     const header = /\.entry\s+(\w+)/.exec(line)
     if (header) entry = header[1]
-    const location = /^\s*\.loc\s+\d+\s+(\d+)/.exec(line)
-    if (location) source = location[1]
+    // Of an inlined function the place that calls it says more.
+    const location =
+      /^\s*\.loc\s+.*inlined_at\s+(\d+)\s+(\d+)/.exec(line) ??
+      /^\s*\.loc\s+(\d+)\s+(\d+)/.exec(line)
+    if (location) source = `${files.get(location[1])}:${location[2]}`
     for (const { kind, pattern, change } of mutations) {
       const match = pattern.exec(line)
       if (match && entry)
@@ -173,8 +180,10 @@ async function main() {
   await Promise.all(Array.from({ length: availableParallelism() }, (_, worker) => work(worker)))
   for (const [family, { noticed, all }] of totals)
     console.log(`${family}: ${noticed} of ${all} noticed`)
-  for (const { family, entry, kind, source } of unnoticed) {
-    console.log(`not noticed: ${kind} of ${entry}, line ${source} (${family})`)
+  for (const { family, entry, kind, source, index } of unnoticed) {
+    console.log(
+      `not noticed: ${kind} of ${entry} at ${source} (line ${index + 1} of ${family}${suffix})`,
+    )
   }
   for (const entry of uncovered) console.log(`no test runs ${entry}`)
   console.log(`${chosen.length - unnoticed.length} of ${chosen.length} noticed`)

@@ -8,6 +8,10 @@ namespace {
 // An Access: site 16 | thread 10 | atomic 1 | clock of the thread's warp 37.
 constexpr int kSiteShift = 48, kThreadShift = 38, kAtomicShift = 37;
 
+// A writer_detail: thread 10 | clock of its warp 22.
+constexpr int kDetailClockBits = 22;
+constexpr uint32_t kDetailClockMask = (1u << kDetailClockBits) - 1;
+
 int thread_of(uint64_t a) { return static_cast<int>(a >> kThreadShift & 1023); }
 uint64_t clock_of(uint64_t a) { return a & ((uint64_t{1} << kAtomicShift) - 1); }
 bool is_atomic(uint64_t a) { return a >> kAtomicShift & 1; }
@@ -26,7 +30,7 @@ void Checker::begin_block(const Block& block) {
   granule_ = static_cast<size_t>(block.program->shared_granule);
   granules_.assign(block.launch->shared_bytes / granule_ + 1, Granule{});
   pending_.assign(granules_.size(), 0);
-  acquired_.clear();
+  acquired_.assign(block.warps.size(), Knowledge{});
 }
 
 Checker::Access Checker::stamp(const Warp& w, const Instruction& in, int lane, bool atomic) const {
@@ -110,43 +114,101 @@ void Checker::copy_landed(Warp& w, const Instruction& in, int lane, uint64_t to,
   touch(w, in, lane, to, bytes, Use::kWrite);  // ... or as late as its wait
 }
 
+void Checker::merge(View& to, const View& from) {
+  for (int v = 0; v < 32; ++v) to.known[v] = std::max(to.known[v], from.known[v]);
+  for (const uint32_t thread : from.threads)
+    if (std::find(to.threads.begin(), to.threads.end(), thread) == to.threads.end())
+      to.threads.push_back(thread);
+}
+
+void Checker::merge(Knowledge& to, const Knowledge& from) {
+  for (const auto& [serial, view] : from) merge(to[serial], view);
+}
+
+bool Checker::knows(const Warp& w, uint32_t serial) const {
+  return acquired_[static_cast<size_t>(w.index)].count(serial) != 0;
+}
+
+bool Checker::comes_after(const Warp& w, int lane, uint32_t serial, uint32_t detail) const {
+  const int thread = static_cast<int>(detail >> kDetailClockBits), warp = thread / kLanes;
+  const uint32_t clock = detail & kDetailClockMask;
+  if (serial == block_->serial && (thread == w.index * kLanes + lane || w.known[warp] > clock))
+    return true;
+  const Knowledge& acquired = acquired_[static_cast<size_t>(w.index)];
+  const auto it = acquired.find(serial);
+  if (it == acquired.end()) return false;
+  const View& view = it->second;
+  return view.known[warp] > clock ||
+         std::find(view.threads.begin(), view.threads.end(), detail) != view.threads.end();
+}
+
+void Checker::global_word(const Warp& w, const Instruction& in, int lane, GlobalShadow& word,
+                          uint32_t& detail, bool is_read) {
+  const uint32_t me = block_->serial;
+  const auto unfinished = [&](uint32_t serial) {
+    return serial >= unfinished_ && serial < first_block_;
+  };
+  if (programmatic_ && !(w.waited_lanes >> lane & 1) &&
+      (unfinished(word.writer) || (!is_read && unfinished(word.reader))))
+    fail(w, in, lane, "touches, before griddepcontrol.wait, what the kernel before works on");
+  if (word.writer >= first_block_ && !comes_after(w, lane, word.writer, detail)) {
+    if (word.writer == me)
+      fail(w, in, lane,
+           std::string(is_read ? "reads" : "writes") + " the global bytes that thread " +
+               std::to_string(detail >> kDetailClockBits) +
+               " of its block wrote, with no barrier between");
+    fail(w, in, lane,
+         is_read ? "reads what another block of this launch wrote"
+                 : "two blocks write the same global bytes");
+  }
+  if (is_read) {
+    word.reader = me;
+    return;
+  }
+  if (word.reader >= first_block_ && word.reader != me && !knows(w, word.reader))
+    fail(w, in, lane, "writes what another block of this launch reads");
+  word.writer = me;
+  detail = static_cast<uint32_t>(w.index * kLanes + lane) << kDetailClockBits |
+           (w.known[w.index] & kDetailClockMask);
+}
+
 void Checker::global(Warp& w, const Instruction& in, uint32_t lanes, const uint64_t* at, int bytes,
                      Use use) {
   if (use == Use::kAtomic) return;
-  DeviceMemory& memory = DeviceMemory::instance();
-  const uint32_t me = block_->serial;
+  const DeviceMemory& memory = DeviceMemory::instance();
   for (int l = 0; l < kLanes; ++l) {
     if (!(lanes >> l & 1)) continue;
-    GlobalShadow* shadow = memory.shadow(at[l]);
+    GlobalShadow* word = memory.shadow(at[l]);
+    uint32_t* detail = memory.writer_detail(at[l]);
     const GlobalShadow* end = memory.shadow(at[l] + static_cast<uint64_t>(bytes) - 1) + 1;
-    const bool too_early = programmatic_ && !(w.waited_lanes >> l & 1);
-    for (; shadow != end; ++shadow) {
-      if (too_early &&
-          ((shadow->writer >= unfinished_ && shadow->writer < first_block_) ||
-           (use == Use::kWrite && shadow->reader >= unfinished_ && shadow->reader < first_block_)))
-        fail(w, in, l, "touches, before griddepcontrol.wait, what the kernel before works on");
-      if (shadow->writer >= first_block_ && shadow->writer != me &&
-          !acquired_.count(shadow->writer))
-        fail(w, in, l,
-             use == Use::kRead ? "reads what another block of this launch wrote"
-                               : "two blocks write the same global bytes");
-      if (use == Use::kRead) {
-        shadow->reader = me;
+    for (; word != end; ++word, ++detail) {
+      // Most often: read what no kernel has written, or what this block reads again.
+      if (use == Use::kRead && word->writer < unfinished_) {
+        word->reader = block_->serial;
       } else {
-        if (shadow->reader >= first_block_ && shadow->reader != me &&
-            !acquired_.count(shadow->reader))
-          fail(w, in, l, "writes what another block of this launch reads");
-        shadow->writer = me;
+        global_word(w, in, l, *word, *detail, use == Use::kRead);
       }
     }
   }
 }
 
-void Checker::ordering_atomic(uint64_t at) {
-  auto& blocks = released_[at];
-  acquired_.insert(blocks.begin(), blocks.end());
-  if (std::find(blocks.begin(), blocks.end(), block_->serial) == blocks.end())
-    blocks.push_back(block_->serial);
+void Checker::ordering_atomic(const Warp& w, int lane, uint64_t at) {
+  Knowledge& released = released_[at];
+  Knowledge& acquired = acquired_[static_cast<size_t>(w.index)];
+  merge(acquired, released);
+  released = acquired;
+  View mine;
+  std::copy(std::begin(w.known), std::end(w.known), mine.known);
+  mine.threads.push_back(static_cast<uint32_t>(w.index * kLanes + lane) << kDetailClockBits |
+                         (w.known[w.index] & kDetailClockMask));
+  merge(released[block_->serial], mine);
+}
+
+void Checker::joined(const std::vector<Warp*>& warps) {
+  Knowledge all;
+  for (const Warp* w : warps) merge(all, acquired_[static_cast<size_t>(w->index)]);
+  if (all.empty()) return;
+  for (const Warp* w : warps) acquired_[static_cast<size_t>(w->index)] = all;
 }
 
 }  // namespace qvl::sim

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <map>
-#include <set>
 #include <vector>
 
 #include "machine.h"
@@ -27,7 +26,10 @@ class Checker {
               Use use);
   void global(Warp& w, const Instruction& in, uint32_t lanes, const uint64_t* at, int bytes,
               Use use);
-  void ordering_atomic(uint64_t at);
+  /// A lane acquires what was released at `at`, and releases what it comes after.
+  void ordering_atomic(const Warp& w, int lane, uint64_t at);
+  /// The warps met at a barrier: each now knows what the others have acquired.
+  void joined(const std::vector<Warp*>& warps);
   void copy_issued(Warp& w, const Instruction& in, int lane, uint64_t to, int bytes);
   void copy_landed(Warp& w, const Instruction& in, int lane, uint64_t to, int bytes);
 
@@ -46,14 +48,28 @@ class Checker {
   void touch(Warp& w, const Instruction& in, int lane, uint64_t at, int bytes, Use use);
   void note_read(Granule& g, const Warp& w, Access now);
 
+  // What is known of a block: clocks of its warps, and threads that released at their warp's clock.
+  struct View {
+    uint32_t known[32] = {};
+    std::vector<uint32_t> threads;
+  };
+  using Knowledge = std::map<uint32_t, View>;  // by the block's serial
+  static void merge(View& to, const View& from);
+  static void merge(Knowledge& to, const Knowledge& from);
+  // Whether what a block's thread (see writer_detail) did comes before what the lane does now.
+  bool comes_after(const Warp& w, int lane, uint32_t serial, uint32_t detail) const;
+  bool knows(const Warp& w, uint32_t serial) const;
+  void global_word(const Warp& w, const Instruction& in, int lane, GlobalShadow& word,
+                   uint32_t& detail, bool is_read);
+
   const Block* block_ = nullptr;
   uint32_t first_block_ = 1, unfinished_ = 0;
   bool programmatic_ = false;
   size_t granule_ = 4;
   std::vector<Granule> granules_;
   std::vector<uint8_t> pending_;
-  std::map<uint64_t, std::vector<uint32_t>> released_;  // blocks by the atomic they went through
-  std::set<uint32_t> acquired_;                         // those the running block comes after
+  std::map<uint64_t, Knowledge> released_;  // by the atomic's address
+  std::vector<Knowledge> acquired_;         // by warp of the running block
 };
 
 }  // namespace qvl::sim

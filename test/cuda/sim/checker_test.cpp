@@ -169,12 +169,12 @@ TEST(a_zero_filled_copy_reads_nothing) {
 }
 
 TEST(blocks_that_write_the_same_place_are_found) {
-  check_found("mov.u32 %r1, 1;\nst.global.u32 [%d1], %r1;\n", "two blocks write", {32, 0, 2});
+  check_found("mov.u32 %r1, 1;\nst.global.u32 [%d1], %r1;\n", "two blocks write", {1, 0, 2});
   check_found(
       "mov.u32 %r1, %ctaid.x;\nsetp.eq.s32 %p1, %r1, 0;\nmov.u32 %r2, 7;\n@%p1 st.global.u32 "
       "[%d1], %r2;\n"
       "@!%p1 ld.global.u32 %r3, [%d1];\n",
-      "another block of this launch", {32, 0, 2});
+      "another block of this launch", {1, 0, 2});
 }
 
 TEST(an_atomic_that_acquires_and_releases_orders_blocks) {
@@ -191,6 +191,29 @@ TEST(an_atomic_that_acquires_and_releases_orders_blocks) {
   };
   check_passes(with("acq_rel"), {32, 0, 4});
   check_found(with("relaxed"), "another block of this launch", {32, 0, 4});
+}
+
+TEST(a_release_covers_what_its_thread_comes_after) {
+  // Thread 33 writes; thread 0 counts the block; the last block reads.
+  const std::string merge =
+      "mov.u32 %r0, %tid.x;\nmov.u32 %r1, %ctaid.x;\nmul.wide.u32 %d2, %r1, 4;\nadd.s64 %d3, %d1, "
+      "%d2;\n"
+      "setp.eq.s32 %p2, %r0, 33;\n@%p2 st.global.u32 [%d3+64], %r1;\nbar.sync 0;\n"
+      "setp.eq.s32 %p9, %r0, 0;\n@!%p9 bra done;\n"
+      "atom.acq_rel.gpu.global.add.u32 %r2, [%d1], 1;\nsetp.ne.s32 %p1, %r2, 1;\n@%p1 bra done;\n"
+      "ld.global.v2.u32 {%r3, %r4}, [%d1+64];\ndone:\n";
+  check_passes(merge, {64, 0, 2});
+  check_found(without(merge, "bar.sync 0;\n"), "wrote", {64, 0, 2});
+}
+
+TEST(threads_that_meet_in_global_memory_need_a_barrier) {
+  const std::string exchange =
+      "mov.u32 %r0, %tid.x;\nmul.wide.u32 %d2, %r0, 4;\nadd.s64 %d3, %d1, %d2;\nst.global.u32 "
+      "[%d3], %r0;\nbar.sync 0;\n"
+      "xor.b32 %r1, %r0, 33;\nmul.wide.u32 %d2, %r1, 4;\nadd.s64 %d3, %d1, %d2;\nld.global.u32 "
+      "%r2, [%d3];\n";
+  check_passes(exchange);
+  check_found(without(exchange, "bar.sync 0;\n"), "of its block wrote, with no barrier between");
 }
 
 TEST(divergence_at_a_barrier_is_found) {

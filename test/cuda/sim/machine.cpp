@@ -360,6 +360,7 @@ class BlockRunner {
       together.push_back(&w);
       for (int v = 0; v < 32; ++v) joined[v] = std::max(joined[v], w.known[v]);
     }
+    if (block_.checker) block_.checker->joined(together);
     for (Warp* w : together) std::copy(std::begin(joined), std::end(joined), w->known);
   }
 

@@ -171,6 +171,7 @@ TEST(reverse_and_forward_differ_where_lanes_meet) {
     DeviceValues<uint32_t> out({0});
     Options o;
     o.order = order;
+    o.check = false;
     run_ptx("mov.u32 %r0, %tid.x;\nst.global.u32 [%d0], %r0;\n", {out.address()}, 32, 0, 1, o);
     return out.read()[0];
   };

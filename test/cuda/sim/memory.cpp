@@ -37,7 +37,8 @@ DeviceMemory::DeviceMemory()
     : capacity_(capacity_from_environment()),
       arena_(static_cast<unsigned char*>(reserve(kArenaBytes))),
       shadow_(static_cast<GlobalShadow*>(reserve(kArenaBytes / 2 * sizeof(GlobalShadow)))),
-      sectors_(static_cast<uint32_t*>(reserve(kArenaBytes / 32 * sizeof(uint32_t)))) {}
+      sectors_(static_cast<uint32_t*>(reserve(kArenaBytes / 32 * sizeof(uint32_t)))),
+      details_(static_cast<uint32_t*>(reserve(kArenaBytes / 2 * sizeof(uint32_t)))) {}
 
 size_t DeviceMemory::used() const {
   std::lock_guard lock(mutex_);
@@ -77,6 +78,7 @@ bool DeviceMemory::release(uint64_t address) {
   const size_t pages = (rounded + 4095) / 4096 * 4096;
   madvise(host(address), pages, MADV_DONTNEED);
   madvise(shadow(address), pages / 2 * sizeof(GlobalShadow), MADV_DONTNEED);
+  madvise(writer_detail(address), pages / 2 * sizeof(uint32_t), MADV_DONTNEED);
   live_.erase(it);
   return true;
 }

@@ -59,6 +59,8 @@ class DeviceMemory {
   unsigned char* host(uint64_t at) const { return arena_ + (at - kGlobalWindow); }
   /// The last launch that touched the 32-byte sector of an address.
   uint32_t& sector_launch(uint64_t at) const { return sectors_[(at - kGlobalWindow) / 32]; }
+  /// Beside each shadow: the thread and clock of its writer, touched only where kernels write.
+  uint32_t* writer_detail(uint64_t at) const { return details_ + (at - kGlobalWindow) / 2; }
   GlobalShadow* shadow(uint64_t at) const { return shadow_ + (at - kGlobalWindow) / 2; }
 
  private:
@@ -70,6 +72,7 @@ class DeviceMemory {
   unsigned char* arena_;
   GlobalShadow* shadow_;
   uint32_t* sectors_;
+  uint32_t* details_;
   uint64_t next_ = 0;
   std::map<uint64_t, size_t> live_;
 };

@@ -292,7 +292,7 @@ void atomic(Warp& w, const Instruction& in, uint32_t mask) {
   for (int n = 0; n < kLanes; ++n) {
     const int l = reverse ? kLanes - 1 - n : n;
     if (!(mask >> l & 1)) continue;
-    if (in.ordering && w.block->checker) w.block->checker->ordering_atomic(at[l]);
+    if (in.ordering && w.block->checker) w.block->checker->ordering_atomic(w, l, at[l]);
     std::atomic_ref<T> word(*reinterpret_cast<T*>(host[l]));
     const T value = a[l], other = b[l];  // the result may go where an operand was
     T old = word.load();
