@@ -3,9 +3,17 @@
  * of the vocabulary are real, answers are noise.
  */
 import { existsSync } from 'node:fs'
-import { mkdir, open, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, truncate, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
+import {
+  groupIndex,
+  quantizationConfig,
+  quantizedTensors,
+  type LinearLayer,
+} from '../checkpoint/quantized-layout.js'
+import { bytesOf, writeSafetensors } from '../checkpoint/safetensors-writer.js'
+import type { NativeStoredQuantization } from '../native.js'
 import { packageRoot } from '../package-root.js'
 import { ADDED_TOKENS, BASE_TOKENS, randomTokenizer } from './random-tokenizer.js'
 
@@ -24,19 +32,36 @@ interface Preset {
 
 const tower = { visionDepth: 32, visionWidth: 1280, visionHeads: 16 }
 // prettier-ignore
-const presets = {
+const sizes = {
   '2b': { hiddenSize: 1536, layers: 28, heads: 12, kvHeads: 2, intermediateSize: 8960, vocabSize: 151936, tied: true, ...tower },
   '7b': { hiddenSize: 3584, layers: 28, heads: 28, kvHeads: 4, intermediateSize: 18944, vocabSize: 152064, tied: false, ...tower },
-}
+  // The width that the quantised ones have; the others have 29568.
+  '72b': { hiddenSize: 8192, layers: 80, heads: 64, kvHeads: 8, intermediateSize: 29696, vocabSize: 152064, tied: false, ...tower },
+} satisfies Record<string, Preset>
 
-/** Sizes of published models. */
-export type PresetName = keyof typeof presets
+/** As published: groups of 128. */
+const formats = {
+  awq: { method: 'awq', bits: 4, groupSize: 128, zerosLessOne: false },
+  'gptq-int4': { method: 'gptq', bits: 4, groupSize: 128, zerosLessOne: true },
+  'gptq-int8': { method: 'gptq', bits: 8, groupSize: 128, zerosLessOne: true },
+} satisfies Record<string, NativeStoredQuantization>
 
-export const presetNames = Object.keys(presets) as PresetName[]
+type Size = keyof typeof sizes
+type Format = keyof typeof formats
 
-const SHARD_BYTES = 4e9
+/** Sizes of published models, in bf16 or quantised: `7b`, `2b-awq`. */
+export type PresetName = Size | `${Size}-${Format}`
+
+/** Those that a benchmark can be run with; the largest are good for their headers alone. */
+export const presetNames = (['2b', '7b'] as const).flatMap((size): PresetName[] => [
+  size,
+  `${size}-awq`,
+  `${size}-gptq-int4`,
+  `${size}-gptq-int8`,
+])
+
 /** Written last: a folder without it is not complete. */
-const INDEX = 'model.safetensors.index.json'
+const COMPLETE = '.complete'
 
 /** Where the checkpoint of a preset is kept: in the user's cache folder. */
 export function randomCheckpointFolder(preset: PresetName): string {
@@ -50,37 +75,70 @@ export async function ensureRandomCheckpoint(
   name: PresetName,
   onBegin: () => void,
 ): Promise<void> {
-  if (existsSync(join(folder, INDEX))) return
+  if (existsSync(join(folder, COMPLETE))) return
   onBegin()
-  const preset = presets[name]
-  await mkdir(folder, { recursive: true })
-  await writeConfig(folder, preset)
-  await writeTokenizer(folder)
-  await writeWeights(folder, preset)
+  const { preset, format } = read(name)
+  await writeSmallFiles(folder, preset, format)
+  await writeWeights(folder, preset, format)
+  await writeFile(join(folder, COMPLETE), '')
+}
+
+/**
+ * A checkpoint of which only the headers are there: its files have their lengths, but the disk keeps nothing of the
+ * weights, which are zeros.
+ */
+export async function writeSparseCheckpoint(folder: string, name: PresetName): Promise<void> {
+  const { preset, format } = read(name)
+  await writeSmallFiles(folder, preset, format)
+  const groups = tensors(preset, format).map((tensor) => ({ tensors: [tensor] }))
+  for (const { file, size } of await writeSafetensors(folder, groups, () => [])) {
+    await truncate(join(folder, file), size)
+  }
 }
 
 /** Bytes of the weights of a preset. */
 export function presetBytes(name: PresetName): number {
-  return tensors(presets[name]).reduce((sum, tensor) => sum + elements(tensor) * 2, 0)
+  const { preset, format } = read(name)
+  return tensors(preset, format).reduce((sum, tensor) => sum + bytesOf(tensor), 0)
 }
 
-type TensorKind = 'matrix' | 'bias' | 'norm'
+function read(name: PresetName): { preset: Preset; format: NativeStoredQuantization | undefined } {
+  const [size, ...format] = name.split('-')
+  return { preset: sizes[size as Size], format: formats[format.join('-') as Format] }
+}
+
+type TensorKind = 'matrix' | 'bias' | 'norm' | 'qweight' | 'qzeros' | 'scales' | 'g_idx'
 
 interface Tensor {
   name: string
-  shape: number[]
+  dtype: string
+  shape: readonly number[]
   kind: TensorKind
+  /** Of g_idx. */
+  layer?: LinearLayer
 }
 
 /** All tensors of the published layout, in file order. */
-function tensors(p: Preset): Tensor[] {
+function tensors(p: Preset, format: NativeStoredQuantization | undefined): Tensor[] {
   const list: Tensor[] = []
-  const matrix = (name: string, ...shape: number[]) => list.push({ name, shape, kind: 'matrix' })
-  const bias = (name: string, size: number) => list.push({ name, shape: [size], kind: 'bias' })
-  const norm = (name: string, size: number) => list.push({ name, shape: [size], kind: 'norm' })
+  const dtype = format ? 'F16' : 'BF16'
+  const add = (kind: TensorKind, name: string, ...shape: number[]) =>
+    list.push({ name, dtype, shape, kind })
+  const matrix = (name: string, ...shape: number[]) => add('matrix', name, ...shape)
+  const bias = (name: string, size: number) => add('bias', name, size)
+  const norm = (name: string, size: number) => add('norm', name, size)
   const linear = (name: string, out: number, input: number) => {
     matrix(`${name}.weight`, out, input)
     bias(`${name}.bias`, out)
+  }
+  /** One of the matrices that may be quantised. */
+  const decoderMatrix = (module: string, outFeatures: number, inFeatures: number) => {
+    if (format === undefined) return void matrix(`${module}.weight`, outFeatures, inFeatures)
+    const layer = { module, outFeatures, inFeatures }
+    for (const tensor of quantizedTensors(layer, format)) {
+      const kind = tensor.name.slice(module.length + 1) as TensorKind
+      list.push({ ...tensor, kind, layer })
+    }
   }
   const layerNorm = (name: string, size: number) => {
     norm(`${name}.weight`, size)
@@ -107,32 +165,82 @@ function tensors(p: Preset): Tensor[] {
     const layer = `model.layers.${i}`
     norm(`${layer}.input_layernorm.weight`, p.hiddenSize)
     norm(`${layer}.post_attention_layernorm.weight`, p.hiddenSize)
-    linear(`${layer}.self_attn.q_proj`, p.hiddenSize, p.hiddenSize)
-    linear(`${layer}.self_attn.k_proj`, kvSize, p.hiddenSize)
-    linear(`${layer}.self_attn.v_proj`, kvSize, p.hiddenSize)
-    matrix(`${layer}.self_attn.o_proj.weight`, p.hiddenSize, p.hiddenSize)
-    matrix(`${layer}.mlp.gate_proj.weight`, p.intermediateSize, p.hiddenSize)
-    matrix(`${layer}.mlp.up_proj.weight`, p.intermediateSize, p.hiddenSize)
-    matrix(`${layer}.mlp.down_proj.weight`, p.hiddenSize, p.intermediateSize)
+    decoderMatrix(`${layer}.self_attn.q_proj`, p.hiddenSize, p.hiddenSize)
+    bias(`${layer}.self_attn.q_proj.bias`, p.hiddenSize)
+    decoderMatrix(`${layer}.self_attn.k_proj`, kvSize, p.hiddenSize)
+    bias(`${layer}.self_attn.k_proj.bias`, kvSize)
+    decoderMatrix(`${layer}.self_attn.v_proj`, kvSize, p.hiddenSize)
+    bias(`${layer}.self_attn.v_proj.bias`, kvSize)
+    decoderMatrix(`${layer}.self_attn.o_proj`, p.hiddenSize, p.hiddenSize)
+    decoderMatrix(`${layer}.mlp.gate_proj`, p.intermediateSize, p.hiddenSize)
+    decoderMatrix(`${layer}.mlp.up_proj`, p.intermediateSize, p.hiddenSize)
+    decoderMatrix(`${layer}.mlp.down_proj`, p.hiddenSize, p.intermediateSize)
   }
   norm('model.norm.weight', p.hiddenSize)
   if (!p.tied) matrix('lm_head.weight', p.vocabSize, p.hiddenSize)
   return list
 }
 
-const elements = (tensor: Tensor) => tensor.shape.reduce((product, size) => product * size, 1)
+/** 65,536 values of 16 bits; a tensor draws from them by a 16-bit generator. */
+type Samples = Record<Exclude<TensorKind, 'g_idx'>, Uint16Array>
 
-/** 65,536 samples of N(mean, deviation) as bf16; a tensor draws from them by a 16-bit generator. */
-function bf16Samples(mean: number, deviation: number): Uint16Array {
-  const float = new Float32Array(1)
-  const bits = new Uint32Array(float.buffer)
+function makeSamples(format: NativeStoredQuantization | undefined): Samples {
+  const encode = format ? toF16 : toBf16
+  const normal = (mean: number, deviation: number) => normalSamples(mean, deviation, encode)
+  const draw = (value: (random: number) => number) => {
+    const random = generator(2)
+    return Uint16Array.from({ length: 65536 }, () => value(random()))
+  }
+  const isAwq = format?.method === 'awq'
+  // Codes are spread evenly; with this scale weights have the deviation of the others.
+  const scale = 0.02 / (format?.bits === 8 ? 74 : 4.6)
+  return {
+    matrix: normal(0, 0.02),
+    bias: normal(0, 0.02),
+    norm: normal(1, 0.05),
+    qweight: draw((random) => random >>> 16),
+    // AWQ: four zero points of 7 to 9. GPTQ: the middle, less one.
+    qzeros: draw((random) => (isAwq ? fourOf7To9(random) : format?.bits === 8 ? 0x7f7f : 0x7777)),
+    scales: normal(scale, scale / 10),
+  }
+}
+
+function fourOf7To9(random: number): number {
+  let word = 0
+  for (let i = 0; i < 4; ++i) word |= (7 + ((random >>> (8 * i)) % 3)) << (4 * i)
+  return word
+}
+
+/** Of N(mean, deviation). */
+function normalSamples(
+  mean: number,
+  deviation: number,
+  encode: (value: number) => number,
+): Uint16Array {
   const random = generator(1)
   return Uint16Array.from({ length: 65536 }, () => {
     const u = (random() + 1) / 4294967297
     const v = random() / 4294967296
-    float[0] = mean + deviation * Math.sqrt(-2 * Math.log(u)) * Math.cos(2 * Math.PI * v)
-    return ((bits[0] as number) + 0x8000) >>> 16
+    return encode(mean + deviation * Math.sqrt(-2 * Math.log(u)) * Math.cos(2 * Math.PI * v))
   })
+}
+
+const float = new Float32Array(1)
+const bits = new Uint32Array(float.buffer)
+
+function toBf16(value: number): number {
+  float[0] = value
+  return ((bits[0] as number) + 0x8000) >>> 16
+}
+
+/** Of numbers that are well within its range. */
+function toF16(value: number): number {
+  const sign = value < 0 ? 0x8000 : 0
+  const magnitude = Math.abs(value)
+  const exponent = Math.max(Math.floor(Math.log2(magnitude || 1e-9)), -14)
+  // 1,024 steps from a power of two to the next, and as many from 0 to the smallest normal number.
+  const steps = Math.round(magnitude / 2 ** (exponent - 10))
+  return sign | (((exponent + 14) << 10) + steps)
 }
 
 /** Marsaglia's xorshift32. */
@@ -146,64 +254,38 @@ function generator(seed: number): () => number {
   }
 }
 
-/** Tensors in file order, cut where a file would grow beyond what is published. */
-function toShards(all: readonly Tensor[]): Tensor[][] {
-  let shard: Tensor[] = []
-  const shards = [shard]
-  let used = 0
-  for (const tensor of all) {
-    const bytes = elements(tensor) * 2
-    if (used > 0 && used + bytes > SHARD_BYTES) {
-      shards.push((shard = []))
-      used = 0
+async function writeWeights(
+  folder: string,
+  preset: Preset,
+  format: NativeStoredQuantization | undefined,
+): Promise<void> {
+  const samples = makeSamples(format)
+  const groups = tensors(preset, format).map((tensor, i) => ({ tensors: [tensor], seed: i + 1 }))
+  const chunk = new Uint16Array(1 << 21)
+  await writeSafetensors(folder, groups, function* ({ tensors: [tensor], seed }) {
+    if (tensor === undefined) return
+    if (tensor.kind === 'g_idx') {
+      if (tensor.layer && format) yield new Uint8Array(groupIndex(tensor.layer, format).buffer)
+      return
     }
-    shard.push(tensor)
-    used += bytes
-  }
-  return shards
+    const table = samples[tensor.kind]
+    const random = generator(seed)
+    for (let left = bytesOf(tensor) / 2; left > 0; left -= chunk.length) {
+      const count = Math.min(left, chunk.length)
+      for (let i = 0; i < count; ++i) chunk[i] = table[random() >>> 16] as number
+      yield new Uint8Array(chunk.buffer, 0, count * 2)
+    }
+  })
 }
 
-async function writeWeights(folder: string, p: Preset): Promise<void> {
-  const samples = {
-    matrix: bf16Samples(0, 0.02),
-    bias: bf16Samples(0, 0.02),
-    norm: bf16Samples(1, 0.05),
-  }
-  const shards = toShards(tensors(p))
-  const weightMap: Record<string, string> = {}
-  let totalSize = 0
-  let seed = 1
-  const chunk = new Uint16Array(1 << 21)
-  for (const [index, shard] of shards.entries()) {
-    const number = (n: number) => String(n).padStart(5, '0')
-    const file = `model-${number(index + 1)}-of-${number(shards.length)}.safetensors`
-    const header: Record<string, unknown> = { __metadata__: { format: 'pt' } }
-    let offset = 0
-    for (const tensor of shard) {
-      const end = offset + elements(tensor) * 2
-      header[tensor.name] = { dtype: 'BF16', shape: tensor.shape, data_offsets: [offset, end] }
-      weightMap[tensor.name] = file
-      offset = end
-    }
-    totalSize += offset
-    const json = Buffer.from(JSON.stringify(header))
-    const length = Buffer.alloc(8)
-    length.writeBigUInt64LE(BigInt(json.length))
-    const handle = await open(join(folder, file), 'w')
-    await handle.write(Buffer.concat([length, json]))
-    for (const tensor of shard) {
-      const table = samples[tensor.kind]
-      const random = generator(seed++)
-      for (let left = elements(tensor); left > 0;) {
-        const count = Math.min(left, chunk.length)
-        for (let i = 0; i < count; ++i) chunk[i] = table[random() >>> 16] as number
-        await handle.write(new Uint8Array(chunk.buffer, 0, count * 2))
-        left -= count
-      }
-    }
-    await handle.close()
-  }
-  await writeJson(folder, INDEX, { metadata: { total_size: totalSize }, weight_map: weightMap })
+async function writeSmallFiles(
+  folder: string,
+  preset: Preset,
+  format: NativeStoredQuantization | undefined,
+): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  await writeConfig(folder, preset, format)
+  await writeTokenizer(folder)
 }
 
 async function writeTokenizer(folder: string): Promise<void> {
@@ -217,7 +299,11 @@ async function writeTokenizer(folder: string): Promise<void> {
   })
 }
 
-async function writeConfig(folder: string, p: Preset): Promise<void> {
+async function writeConfig(
+  folder: string,
+  p: Preset,
+  format: NativeStoredQuantization | undefined,
+): Promise<void> {
   await writeJson(folder, 'config.json', {
     architectures: ['Qwen2VLForConditionalGeneration'],
     model_type: 'qwen2_vl',
@@ -234,7 +320,8 @@ async function writeConfig(folder: string, p: Preset): Promise<void> {
     max_position_embeddings: 32768,
     use_sliding_window: false,
     tie_word_embeddings: p.tied,
-    torch_dtype: 'bfloat16',
+    torch_dtype: format ? 'float16' : 'bfloat16',
+    ...(format && { quantization_config: quantizationConfig(format) }),
     bos_token_id: idOf('<|endoftext|>'),
     eos_token_id: idOf('<|im_end|>'),
     vision_start_token_id: idOf('<|vision_start|>'),

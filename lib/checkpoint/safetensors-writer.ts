@@ -15,12 +15,8 @@ const WIDTHS: Readonly<Record<string, number>> = { BF16: 2, F16: 2, F32: 4, I32:
 /** The largest file that is written, but for a tensor that is larger alone. */
 const SHARD_BYTES = 4e9
 
-export function elementsOf({ shape }: Pick<PlannedTensor, 'shape'>): number {
-  return shape.reduce((product, size) => product * size, 1)
-}
-
-export function bytesOf(tensor: PlannedTensor): number {
-  return elementsOf(tensor) * (WIDTHS[tensor.dtype] ?? Number.NaN)
+export function bytesOf({ shape, dtype }: PlannedTensor): number {
+  return shape.reduce((product, size) => product * size, 1) * (WIDTHS[dtype] ?? Number.NaN)
 }
 
 /**
@@ -28,14 +24,16 @@ export function bytesOf(tensor: PlannedTensor): number {
  *
  * @param groups tensors in the order of the files; those of a group stay in one file.
  * @param write gives the bytes of a group's tensors, in order, in pieces.
+ * @returns the files with tensors, and the sizes that they have when all bytes are there.
  */
 export async function writeSafetensors<Group extends { tensors: readonly PlannedTensor[] }>(
   folder: string,
   groups: readonly Group[],
-  write: (group: Group) => AsyncIterable<Uint8Array>,
-): Promise<void> {
+  write: (group: Group) => AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): Promise<{ file: string; size: number }[]> {
   const shards = toShards(groups)
   const weightMap: Record<string, string> = {}
+  const files: { file: string; size: number }[] = []
   let totalSize = 0
   for (const [index, shard] of shards.entries()) {
     const number = (n: number) => String(n).padStart(5, '0')
@@ -56,16 +54,18 @@ export async function writeSafetensors<Group extends { tensors: readonly Planned
     const json = Buffer.from(JSON.stringify(header))
     const length = Buffer.alloc(8)
     length.writeBigUInt64LE(BigInt(json.length))
+    files.push({ file, size: length.length + json.length + offset })
     await using handle = await open(join(folder, file), 'w')
     await handle.writeFile(Buffer.concat([length, json]))
     for (const group of shard) {
       for await (const piece of write(group)) await handle.writeFile(piece)
     }
   }
-  if (shards.length === 1) return
+  if (shards.length === 1) return files
   const map = { metadata: { total_size: totalSize }, weight_map: weightMap }
   await using handle = await open(join(folder, 'model.safetensors.index.json'), 'w')
   await handle.writeFile(JSON.stringify(map, null, 1) + '\n')
+  return files
 }
 
 function toShards<Group extends { tensors: readonly PlannedTensor[] }>(
