@@ -15,30 +15,32 @@ struct PagedKeys {
   static constexpr int kBlocks = kAttentionKeys / kKvTokens;  // of a tile
   static constexpr int kKindStride = kKvTokens * kHeadDim;    // from keys to values of a block
 
-  const W* head;         // the head's keys in block 0
-  int64_t block_stride;  // elements
+  const W* head;     // the head's keys in block 0
+  int block_stride;  // elements
   const int32_t* blocks;
   int num_keys;
 
   struct Tile {
-    const W* first[kBlocks];
+    const W* head;
+    int block_stride;
+    int block[kBlocks];
     // A pass of the block over a tile does not leave the cache's block, so `near` tells which it
     // is.
     static_assert(kKvTokens % (kAttentionThreads / (kHeadDim / 8)) == 0);
     QVL_DEVICE const W* key(int row, int near) const {
-      return first[near / kKvTokens] + row % kKvTokens * kHeadDim;
+      return head + static_cast<int64_t>(block[near / kKvTokens]) * block_stride +
+             row % kKvTokens * kHeadDim;
     }
     QVL_DEVICE const W* value(int row, int near) const { return key(row, near) + kKindStride; }
   };
 
   QVL_DEVICE Tile tile(int first_key) const {
-    Tile tile;
+    Tile tile{head, block_stride, {}};
 #pragma unroll
     for (int i = 0; i < kBlocks; ++i) {
       const int key = first_key + i * kKvTokens;
       // The sequence may have no block for the end of its last tile.
-      const int block = blocks[(key < num_keys ? key : first_key) / kKvTokens];
-      tile.first[i] = head + block * block_stride;
+      tile.block[i] = blocks[(key < num_keys ? key : first_key) / kKvTokens];
     }
     return tile;
   }
@@ -64,7 +66,7 @@ QVL_DEVICE void attention_prefill(const AttentionPrefillParams& p) {
 
   Keys keys;
   keys.head = static_cast<const W*>(p.cache) + head / p.group * 2 * Keys::kKindStride;
-  keys.block_stride = static_cast<int64_t>(p.kv_heads) * 2 * Keys::kKindStride;
+  keys.block_stride = p.kv_heads * 2 * Keys::kKindStride;
   keys.blocks = table.block_table + static_cast<int64_t>(tile.sequence) * table.max_blocks;
   keys.num_keys = queries.first_position + queries.num_queries;
   attend<Config>(queries, keys, p.scale_log2e);

@@ -101,6 +101,10 @@ struct WarpQueries {
   // With twice as many queries there are no registers for them: they are read in every step.
   static constexpr bool kKeepQueries = Config::kRowTiles == 1;
 
+  // Probabilities are up to 2^kLag, which a sum of 2^31 of them in F32 and either 16-bit type can
+  // hold.
+  static constexpr float kLag = 8.f;
+
   uint32_t q[kKeepQueries ? Config::kDepthSteps : 1][4];
   float out[Config::kRowTiles][Config::kOutTiles][4];
   float max[Config::kRowTiles][2];
@@ -184,38 +188,56 @@ struct WarpQueries {
     }
   }
 
-  /// Turns scores into 2^(scale (score - max)) and brings what was summed so far to the new
-  /// maximum. Every query sees a key in its first step, so max is finite from then on.
+  /// Turns scores into 2^(scale (score - max)), where max is the largest score so far or less by at
+  /// most kLag / scale: only when a query's maximum has grown by more is what was summed so far
+  /// brought to it, which after the first steps is rare. The result is the same quotient either
+  /// way. Every query sees a key in its first step, so max is finite from then on.
   QVL_DEVICE void softmax(Scores& scores, float scale_log2e) {
+    float rescale[Config::kRowTiles][2];
+    bool grown = false;
 #pragma unroll
     for (int r = 0; r < Config::kRowTiles; ++r) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        float step_max = -INFINITY;
+        float step_max = scores[r][0][half * 2];
 #pragma unroll
         for (int n = 0; n < Config::kScoreTiles; ++n) {
           step_max = fmaxf(step_max, fmaxf(scores[r][n][half * 2], scores[r][n][half * 2 + 1]));
         }
-        const float new_max = fmaxf(max[r][half], lanes_max<4>(step_max));
-        // Exactly 1 where the maximum stays.
-        const float rescale = exp2_approx((max[r][half] - new_max) * scale_log2e);
-        const float offset = new_max * scale_log2e;
-        max[r][half] = new_max;
-
-        float step_sum = 0.f;
+        step_max = lanes_max<4>(step_max);
+        const float growth = (step_max - max[r][half]) * scale_log2e;
+        const bool grows = growth > kLag;
+        rescale[r][half] = grows ? exp2_approx(-growth) : 1.f;
+        if (grows) max[r][half] = step_max;
+        grown = grown || grows;
+      }
+    }
+    if (__any_sync(kFullWarp, grown)) {
+#pragma unroll
+      for (int r = 0; r < Config::kRowTiles; ++r) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          sum[r][half] *= rescale[r][half];
+#pragma unroll
+          for (int n = 0; n < Config::kOutTiles; ++n) {
+            out[r][n][half * 2] *= rescale[r][half];
+            out[r][n][half * 2 + 1] *= rescale[r][half];
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < Config::kRowTiles; ++r) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float offset = max[r][half] * scale_log2e;
 #pragma unroll
         for (int n = 0; n < Config::kScoreTiles; ++n) {
 #pragma unroll
           for (int i = half * 2; i < half * 2 + 2; ++i) {
             scores[r][n][i] = exp2_approx(fmaf(scores[r][n][i], scale_log2e, -offset));
-            step_sum += scores[r][n][i];
+            sum[r][half] += scores[r][n][i];
           }
-        }
-        sum[r][half] = fmaf(sum[r][half], rescale, step_sum);
-#pragma unroll
-        for (int n = 0; n < Config::kOutTiles; ++n) {
-          out[r][n][half * 2] *= rescale;
-          out[r][n][half * 2 + 1] *= rescale;
         }
       }
     }

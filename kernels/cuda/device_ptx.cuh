@@ -93,7 +93,8 @@ QVL_DEVICE uint32_t and_or(uint32_t v, uint32_t mask, uint32_t bits) {
   return result;
 }
 
-// Four of the eight bytes of (a, b), a's first: byte i of the result is number (selector >> 4i) & 7.
+// Four of the eight bytes of (a, b), a's first: byte i of the result is number (selector >> 4i)
+// & 7.
 QVL_DEVICE uint32_t permute_bytes(uint32_t a, uint32_t b, uint32_t selector) {
   return __byte_perm(a, b, selector);
 }

@@ -31,6 +31,17 @@ class Rows {
     }
   }
 
+  /// Makes keys longer from row to row, the last ones `factor` times as long.
+  void grow_keys(float factor) {
+    for (int row = 0; row < num_rows(); ++row) {
+      for (int i = 0; i < shape_.cols(); ++i) {
+        float& k = qkv_[static_cast<size_t>(row * stride() + shape_.cols() + i)];
+        const float growth = factor * static_cast<float>(row + 1) / static_cast<float>(num_rows());
+        k = widen(narrow(k * growth, type_), type_);
+      }
+    }
+  }
+
   int num_rows() const { return cu_seqlens_.back(); }
   int stride() const { return 3 * shape_.cols(); }
 
@@ -120,6 +131,19 @@ TEST(segment_attention_sees_all_keys_of_a_segment_of_any_length_and_no_other) {
     const Shape shape{1, 80, wide};
     const Rows rows(shape, lengths, Half::kBf16, /*gaps=*/true);
     check_part(gpu, shape, rows, 0, rows.num_rows(), Half::kBf16);
+  }
+}
+
+TEST(segment_attention_follows_maxima_that_grow_from_step_to_step) {
+  Gpu gpu;
+  for (const Half type : kHalves) {
+    for (const float factor : {1.f, 10.f}) {
+      const Shape shape{1, 80};
+      Rows rows(shape, {0, 500}, type);
+      rows.grow_keys(factor);
+      check_part(gpu, shape, rows, 0, 20, type);
+      check_part(gpu, shape, rows, 490, 10, type);
+    }
   }
 }
 
