@@ -40,6 +40,8 @@ export interface NativeLoadOptions {
   /** Absolute paths of the safetensors files. */
   weightFiles: string[]
   config: NativeModelConfig
+  /** The GPU's number, counted from 0; null: the CPU. Weights then become `kvDtype`. */
+  cudaDevice: number | null
   /** 0 = the physical cores this process may use. */
   threads: number
   /** '' = best; or a name of `ModelInfo.device.instructionSet`. */

@@ -254,6 +254,9 @@ LoadOptions read_load_options(Napi::Value value) {
   LoadOptions options;
   options.weight_files = read_strings(reader.value("weightFiles"), reader.path("weightFiles"));
   options.config = read_model_config(reader.object("config"));
+  if (!reader.value("cudaDevice").IsNull()) {
+    options.cuda_device = static_cast<int>(reader.integer("cudaDevice", 0, 1024));
+  }
   options.threads = static_cast<int>(reader.integer("threads", 0, 4096));
   options.instruction_set = reader.string("instructionSet");
 

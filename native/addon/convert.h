@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -53,6 +54,8 @@ std::vector<int32_t> read_int32_array(Napi::Value value, const std::string& path
 struct LoadOptions {
   std::vector<std::string> weight_files;
   ModelConfig config;
+  /// The GPU's number; or none: the CPU.
+  std::optional<int> cuda_device;
   int threads = 0;
   std::string instruction_set;
   ModelOptions model;

@@ -12,6 +12,7 @@
 #include "addon/model_handle.h"
 #include "addon/model_wrap.h"
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cuda/cuda_backend.h"
 #include "common/cancellation.h"
 
 namespace qvl::addon {
@@ -65,6 +66,13 @@ void send(EventFunction& function, Event event) {
   if (function.NonBlockingCall(owned.get()) == napi_ok) static_cast<void>(owned.release());
 }
 
+std::shared_ptr<Backend> create_backend(const LoadOptions& options) {
+  if (options.cuda_device) {
+    return create_cuda_backend({*options.cuda_device, options.model.kv_dtype});
+  }
+  return create_cpu_backend({options.threads, options.instruction_set});
+}
+
 std::shared_ptr<ModelHandle> load(const LoadOptions& options, const CancellationFlag& cancellation,
                                   EventFunction& function) {
   Clock::time_point last_report{};
@@ -76,8 +84,7 @@ std::shared_ptr<ModelHandle> load(const LoadOptions& options, const Cancellation
     send(function, progress);
   };
   const auto checkpoint = Checkpoint::open(options.weight_files);
-  const std::shared_ptr<Backend> backend =
-      create_cpu_backend({options.threads, options.instruction_set});
+  const std::shared_ptr<Backend> backend = create_backend(options);
   auto model =
       load_qwen2_vl(checkpoint, options.config, backend, options.model, report, &cancellation);
   if (cancellation.cancelled()) throw Cancelled{};

@@ -99,7 +99,6 @@ struct LaunchConfig {
   X(event_destroy, "cuEventDestroy_v2", (Event event))                                         \
   X(event_record, "cuEventRecord", (Event event, Stream stream))                               \
   X(event_synchronize, "cuEventSynchronize", (Event event))                                    \
-  X(event_elapsed_time, "cuEventElapsedTime", (float* milliseconds, Event begin, Event end))   \
   X(module_load_data, "cuModuleLoadData", (Module * module, const void* image))                \
   X(module_unload, "cuModuleUnload", (Module module))                                          \
   X(module_get_function, "cuModuleGetFunction",                                                \
