@@ -1,13 +1,13 @@
 /** Loads a checkpoint: its files, its tokenizer, and its weights on a native thread. */
 import { z } from 'zod'
 import { openCheckpoint, toNativeConfig, type Checkpoint } from './checkpoint/checkpoint.js'
-import { BackendError, fromNativeError, InvalidArgumentError } from './errors.js'
+import { chooseDevice, type DeviceChoice } from './device.js'
+import { fromNativeError, InvalidArgumentError } from './errors.js'
 import { Abort } from './generation/abort.js'
 import { MAX_DRAFT_TOKENS } from './generation/options.js'
 import { parseOptions } from './generation/parse-options.js'
 import { findModelFolder } from './hub/find-model.js'
 import { hubOptionsShape } from './hub/settings.js'
-import { planMemory, type MemoryPlan } from './memory-plan.js'
 import { createModel, type Model } from './model.js'
 import {
   nativeBinding,
@@ -46,8 +46,9 @@ const pixelArea = z
 const optionsSchema = z.strictObject({
   ...hubOptionsShape,
   /**
-   * What computes. `auto` takes the best there is, which in this version is the CPU; `cuda` is
-   * refused with the reason. Default: `auto`.
+   * What computes. `auto` takes the first GPU where one can be used and holds the model, and otherwise the CPU;
+   * `Model.info.device.reason` says why. `cuda`, or `cuda:1` for the second, is refused where it cannot be
+   * used. On a GPU weights, activations and the KV cache have 16 bits: fp32 checkpoints become bf16. Default: `auto`.
    */
   device: z
     .string()
@@ -216,24 +217,11 @@ export async function loadModel(
     })
     if (checked.signal) abort.follow(checked.signal)
     abort.throwIfAborted()
-    refuseMissingDevice(checked.device)
     return await load(source, checked, abort)
   } finally {
     abort.close()
   }
 }
-
-function refuseMissingDevice(device: string | undefined): void {
-  if (!device?.startsWith('cuda')) return
-  throw new BackendError(
-    'ERR_BACKEND_UNAVAILABLE',
-    `device '${device}' is not available: this version computes on the CPU only. ` +
-      `Use device 'auto' or 'cpu'.`,
-    { details: { device, reason: noCuda } },
-  )
-}
-
-const noCuda = 'this version has no CUDA backend'
 
 async function load(source: string | URL, options: CheckedOptions, abort: Abort): Promise<Model> {
   const report = (progress: LoadProgress) => {
@@ -250,9 +238,8 @@ async function load(source: string | URL, options: CheckedOptions, abort: Abort)
   refuseConversionOfMapped(options, checkpoint)
   const media = mediaOptions(options, checkpoint)
   const binding = nativeBinding()
-  const availableBytes = binding.cpuInfo().availableMemoryBytes
-  const plan = await abort.race(planMemory(checkpoint, options, availableBytes))
-  const weights = loadWeights(binding, checkpoint, options, plan, abort, (progress) =>
+  const choice = await abort.race(chooseDevice(binding, checkpoint, options))
+  const weights = loadWeights(binding, checkpoint, options, choice, abort, (progress) =>
     report({ phase: 'weights', ...progress }),
   )
   try {
@@ -264,17 +251,16 @@ async function load(source: string | URL, options: CheckedOptions, abort: Abort)
     const { weightBytes } = native
     report({ phase: 'ready', loadedBytes: weightBytes, totalBytes: weightBytes })
     abort.throwIfAborted()
-    const dtype = options.dtype === 'auto' ? undefined : options.dtype
     return createModel({
       native,
       checkpoint,
       tokenizer,
-      plan,
+      plan: choice.plan,
       media,
-      dtype: dtype ?? checkpoint.config.dtype ?? 'auto',
+      dtype: choice.dtype ?? checkpoint.config.dtype ?? 'auto',
       weights: options.weights ?? 'packed',
       quantization: quantizationOf(options),
-      deviceReason: deviceReason(options),
+      deviceReason: choice.reason,
       promptLookupTokens: options.promptLookupTokens ?? DEFAULT_PROMPT_LOOKUP_TOKENS,
     })
   } catch (error) {
@@ -343,16 +329,11 @@ function mediaOptions(options: CheckedOptions, { preprocessor }: Checkpoint): Me
   return toMediaOptions(options)
 }
 
-/** Why the device is what it is: `auto` falls back and says so. */
-function deviceReason({ device = 'auto' }: CheckedOptions): string {
-  return device === 'cpu' ? 'the caller asked for it' : noCuda
-}
-
 function loadWeights(
   binding: NativeBinding,
   checkpoint: Checkpoint,
   options: CheckedOptions,
-  plan: MemoryPlan,
+  { cudaDevice, plan, dtype }: DeviceChoice,
   abort: Abort,
   onProgress: (progress: NativeLoadProgress) => void,
 ): Promise<NativeModel> {
@@ -360,9 +341,10 @@ function loadWeights(
     {
       weightFiles: checkpoint.weightFiles,
       config: toNativeConfig(checkpoint),
+      cudaDevice,
       threads: options.threads ?? 0,
       instructionSet: process.env['QWEN2_VL_CPU'] ?? '',
-      weightDtype: options.dtype ?? 'auto',
+      weightDtype: dtype ?? 'auto',
       weights: options.weights ?? 'packed',
       ...quantizationOf(options),
       kvDtype: plan.kvDtype,

@@ -35,12 +35,14 @@ const smallestContext = 256
  * Plans the memory of a model before anything large is allocated.
  *
  * @param availableBytes what the system can give; 0 when it does not say.
+ * @param kvShare what the cache may take of what the weights leave.
  * @throws OutOfMemoryError when the weights, or the smallest useful context beside them, do not fit.
  */
 export async function planMemory(
   checkpoint: Pick<Checkpoint, 'config' | 'weightFiles'>,
   options: MemoryOptions,
   availableBytes: number,
+  kvShare = kvShareOfFreeMemory,
 ): Promise<MemoryPlan> {
   const { config } = checkpoint
   const { kvCacheType = 'auto', maxConcurrency = defaultMaxConcurrency, memoryLimit } = options
@@ -49,7 +51,7 @@ export async function planMemory(
   const kvBytesPerToken =
     2 * config.numLayers * config.numKvHeads * headDim * (kvDtype === 'fp32' ? 4 : 2)
 
-  const kvBytes = await kvBudget(checkpoint, options, availableBytes)
+  const kvBytes = await kvBudget(checkpoint, options, availableBytes, kvShare)
   const affordable = Math.floor(kvBytes / kvBytesPerToken)
   const wanted = options.contextSize ?? config.maxPositionEmbeddings
   // A context that was asked for may exceed what is set aside by default, as its memory is only
@@ -67,6 +69,7 @@ async function kvBudget(
   { config, weightFiles }: Pick<Checkpoint, 'config' | 'weightFiles'>,
   { dtype = 'auto', weights = 'packed', memoryLimit, ...options }: MemoryOptions,
   availableBytes: number,
+  kvShare: number,
 ): Promise<number> {
   const files = await Promise.all(weightFiles.map((file) => stat(file)))
   const storedBytes = files.reduce((sum, { size }) => sum + size, 0)
@@ -90,7 +93,7 @@ async function kvBudget(
   }
   if (memoryLimit !== undefined) return memoryLimit - weightBytes
   if (availableBytes === 0) return kvBytesWhenUnknown
-  return (availableBytes - weightBytes) * kvShareOfFreeMemory
+  return (availableBytes - weightBytes) * kvShare
 }
 
 /**

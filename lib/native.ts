@@ -268,6 +268,8 @@ export interface NativeCudaInfo {
     memoryBytes: number
     /** null: not asked. */
     freeBytes: number | null
+    /** Why no model can run on it; '' when one can. */
+    reason: string
   }[]
   /** Whether a model can run on at least one of the devices; `reason` says what is missing first. */
   usable: boolean

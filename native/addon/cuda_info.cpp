@@ -26,6 +26,7 @@ Napi::Value info_to_js(Napi::Env env, const cuda::CudaInfo& info) {
     object.Set("freeBytes", device.free_bytes
                                 ? Napi::Number::New(env, static_cast<double>(*device.free_bytes))
                                 : env.Null());
+    object.Set("reason", device.reason);
     devices.Set(i, object);
   }
   Napi::Object object = Napi::Object::New(env);

@@ -59,6 +59,7 @@ export const tinyLoadOptions: NativeLoadOptions = {
     rescaleFactor: 1 / 255,
   },
   threads: 0,
+  cudaDevice: null,
   instructionSet: '',
   weightDtype: 'auto',
   weights: 'packed',

@@ -14,10 +14,37 @@
 namespace qvl::cuda {
 namespace {
 
+/// Blocks of the wide kernel that a multiprocessor holds at once.
+constexpr int64_t kWideBlocks = 2;
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t num_blocks_of(const SequenceSpan& sequence) {
   return ceil_div(sequence.num_cached + sequence.num_tokens, kKvBlockTokens);
+}
+
+int32_t stride_of(const Tensor& tensor) {
+  require(tensor.row_stride <= INT32_MAX, "rows of more than 2^31 numbers");
+  return static_cast<int32_t>(tensor.row_stride);
+}
+
+/// What blocks of so many queries have to do for queries [first, last) of the segments.
+std::vector<int32_t> segment_tiles(std::span<const int32_t> cu_seqlens, int64_t first, int64_t last,
+                                   int64_t queries) {
+  static_assert(sizeof(SegmentTile) == 4 * sizeof(int32_t));
+  std::vector<int32_t> tiles;
+  for (size_t i = 0; i + 1 < cu_seqlens.size(); ++i) {
+    const int32_t begin = cu_seqlens[i];
+    const int32_t end = cu_seqlens[i + 1];
+    const auto stop = std::min<int64_t>(end, last);
+    for (int64_t row = std::max<int64_t>(begin, first); row < stop; row += queries) {
+      tiles.push_back(static_cast<int32_t>(row - first));
+      tiles.push_back(static_cast<int32_t>(std::min(queries, stop - row)));
+      tiles.push_back(begin);
+      tiles.push_back(end - begin);
+    }
+  }
+  return tiles;
 }
 
 float scale_log2e(float scale) { return scale * std::numbers::log2e_v<float>; }
@@ -191,8 +218,8 @@ void CudaBackend::attention(Tensor out, Tensor q, const KvCache& cache, int64_t 
                                       store.layer(layer),
                                       static_cast<const PrefillTile*>(tables.tiles()),
                                       tables.table(),
-                                      q.row_stride,
-                                      out.row_stride,
+                                      stride_of(q),
+                                      stride_of(out),
                                       static_cast<int32_t>(spec.num_kv_heads),
                                       static_cast<int32_t>(group),
                                       scale_log2e(scale)};
@@ -213,37 +240,38 @@ void CudaBackend::segment_attention(Tensor out, Tensor q, Tensor k, Tensor v, in
               k.row_stride == v.row_stride,
           "segment_attention: shapes");
   require(first_query >= 0 && q.rows <= k.rows - first_query, "segment_attention: queries");
-  const int64_t last_query = first_query + q.rows;
-  std::vector<int32_t> tiles;
   for (size_t i = 0; i + 1 < cu_seqlens.size(); ++i) {
-    const int32_t begin = cu_seqlens[i];
-    const int32_t end = cu_seqlens[i + 1];
-    require(begin >= 0 && begin <= end && end <= k.rows, "segment_attention: a segment");
-    const auto last = std::min<int64_t>(end, last_query);
-    for (int64_t row = std::max<int64_t>(begin, first_query); row < last;
-         row += kAttentionQueries) {
-      tiles.insert(tiles.end(),
-                   {static_cast<int32_t>(row - first_query),
-                    static_cast<int32_t>(std::min<int64_t>(kAttentionQueries, last - row)), begin,
-                    end - begin});
-    }
+    require(cu_seqlens[i] >= 0 && cu_seqlens[i] <= cu_seqlens[i + 1] && cu_seqlens[i + 1] <= k.rows,
+            "segment_attention: a segment");
+  }
+  const int64_t heads = q.cols / head_dim;
+  const int64_t last_query = first_query + q.rows;
+  std::string name = "attention_segments_" + std::to_string(head_dim);
+  // Larger blocks read less, where there are enough of them for the whole device, twice.
+  int queries = kAttentionWideQueries;
+  std::vector<int32_t> tiles = segment_tiles(cu_seqlens, first_query, last_query, queries);
+  const auto blocks = static_cast<int64_t>(tiles.size() / 4) * heads;
+  if (blocks >= 2 * kWideBlocks * device_->properties().num_multiprocessors &&
+      device_->has_kernel(name_of(name + "_wide"))) {
+    name += "_wide";
+  } else {
+    queries = kAttentionQueries;
+    tiles = segment_tiles(cu_seqlens, first_query, last_query, queries);
   }
   if (tiles.empty()) return;
-  static_assert(sizeof(SegmentTile) == 4 * sizeof(int32_t));
   const int32_t* const device_tiles = upload_indices(tiles_scratch_, tiles);
   const AttentionSegmentsParams params{q.data,
                                        k.data,
                                        v.data,
                                        out.data,
                                        reinterpret_cast<const SegmentTile*>(device_tiles),
-                                       q.row_stride,
-                                       k.row_stride,
-                                       out.row_stride,
+                                       stride_of(q),
+                                       stride_of(k),
+                                       stride_of(out),
                                        scale_log2e(scale)};
-  launch(name_for_head("attention_segments", head_dim),
-         {static_cast<unsigned>(tiles.size() / 4), static_cast<unsigned>(q.cols / head_dim)},
-         kAttentionThreads, static_cast<size_t>(attention_tile_bytes(static_cast<int>(head_dim))),
-         params);
+  launch(name_for_head(name, head_dim),
+         {static_cast<unsigned>(tiles.size() / 4), static_cast<unsigned>(heads)}, kAttentionThreads,
+         static_cast<size_t>(attention_tile_bytes(static_cast<int>(head_dim), queries)), params);
 }
 
 }  // namespace qvl::cuda

@@ -40,16 +40,15 @@ CudaInfo cuda_info(std::optional<int> ordinal) {
   std::string device_reason;
   if (driver.driver != nullptr) {
     for (int i = 0; i < driver.driver->num_devices(); ++i) {
-      std::string reason;
       DeviceSummary& summary = info.devices.emplace_back();
       try {
         const bool ask_free = info.built && (!ordinal || *ordinal == i);
-        reason = describe_device(*driver.driver, i, ask_free, &summary);
+        summary.reason = describe_device(*driver.driver, i, ask_free, &summary);
       } catch (const Error& error) {
-        reason = error.what();
+        summary.reason = error.what();
       }
-      if (reason.empty()) info.usable = true;
-      if (device_reason.empty()) device_reason = reason;
+      if (summary.reason.empty()) info.usable = true;
+      if (device_reason.empty()) device_reason = summary.reason;
     }
   }
   info.usable = info.usable && info.built && blas.blas != nullptr;

@@ -21,6 +21,7 @@ struct DeviceSummary {
   std::string compute_capability;  // "9.0"
   int64_t memory_bytes = 0;
   std::optional<int64_t> free_bytes;  // where it was asked
+  std::string reason;                 // why no model can run on it
 };
 
 struct CudaInfo {

@@ -39,7 +39,7 @@ std::string CudaBackend::name_of(std::string_view base) const {
 }
 
 std::string CudaBackend::name_for_head(std::string_view base, int64_t head_dim) {
-  std::string name = name_of(std::string(base) + "_" + std::to_string(head_dim));
+  std::string name = name_of(base);
   if (!device_->has_kernel(name)) {
     throw Error("ERR_CHECKPOINT_UNSUPPORTED",
                 "heads of " + std::to_string(head_dim) +
