@@ -105,7 +105,8 @@ struct MatrixProducts::Layouts {
   blas::MatrixLayout out = nullptr;
 };
 
-MatrixProducts::MatrixProducts(Device& device, MemoryPool& pool, std::shared_ptr<const Blas> blas)
+MatrixProducts::MatrixProducts(Device& device, const std::shared_ptr<MemoryPool>& pool,
+                               std::shared_ptr<const Blas> blas)
     : device_(device),
       blas_(std::move(blas)),
       workspace_(pool, kWorkspaceBytes, "cuBLASLt's workspace") {

@@ -59,7 +59,8 @@ const BlasState& blas_state();
 /// Products on one device. Not for several threads at once.
 class MatrixProducts {
  public:
-  MatrixProducts(Device& device, MemoryPool& pool, std::shared_ptr<const Blas> blas);
+  MatrixProducts(Device& device, const std::shared_ptr<MemoryPool>& pool,
+                 std::shared_ptr<const Blas> blas);
   ~MatrixProducts();
   MatrixProducts(const MatrixProducts&) = delete;
   MatrixProducts& operator=(const MatrixProducts&) = delete;

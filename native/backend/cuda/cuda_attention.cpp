@@ -47,9 +47,9 @@ std::vector<int32_t> segment_tiles(std::span<const int32_t> cu_seqlens, int64_t 
   return tiles;
 }
 
-float scale_log2e(float scale) { return scale * std::numbers::log2e_v<float>; }
-
 }  // namespace
+
+float scale_log2e(float scale) { return scale * std::numbers::log2e_v<float>; }
 
 // ---- the tables of a step ----
 
@@ -76,11 +76,13 @@ void CudaSequenceBatch::assign(std::span<const SequenceSpan> sequences) {
   sequences_.assign(sequences.begin(), sequences.end());
   int64_t max_blocks = 1;
   num_rows_ = 0;
+  int64_t num_tokens = 0;
   std::vector<PrefillTile> tiles;
   std::vector<int64_t> keys;  // of a tile
   for (size_t i = 0; i < sequences.size(); ++i) {
     const SequenceSpan& sequence = sequences[i];
     max_blocks = std::max(max_blocks, num_blocks_of(sequence));
+    num_tokens += sequence.num_tokens;
     num_rows_ = std::max(num_rows_, sequence.first_row + sequence.num_tokens);
     for (int64_t token = 0; token < sequence.num_tokens; token += kAttentionQueries) {
       tiles.push_back({static_cast<int32_t>(i), static_cast<int32_t>(token)});
@@ -95,6 +97,7 @@ void CudaSequenceBatch::assign(std::span<const SequenceSpan> sequences) {
     return num_keys(a) > num_keys(b);
   });
   num_tiles_ = static_cast<int64_t>(tiles.size());
+  covers_all_rows_ = num_tokens == num_rows_;
 
   // In an order that depends on the step's shape alone: [B] first rows, numbers of tokens, numbers
   // of cached tokens; [T] sequence of a row; [B, stride] blocks; tiles.
@@ -185,6 +188,7 @@ void CudaBackend::attention_input(Tensor qkv, const AttentionInput& input, KvCac
               input.sin.rows >= qkv.rows && input.cos.row_stride == input.sin.row_stride,
           "attention_input: shapes of cos and sin");
   require(tables.num_rows() == qkv.rows, "attention_input: rows of the step");
+  if (qkv_few_rows(qkv, input, store, layer, tables)) return;
   linear(qkv, input.x, *input.weight, {input.bias, nullptr, Activation::kNone, input.norm});
   const RopeAppendParams params{qkv.data,
                                 input.cos.f32(),
@@ -213,6 +217,7 @@ void CudaBackend::attention(Tensor out, Tensor q, const KvCache& cache, int64_t 
               q.cols == group * spec.head_dim * spec.num_kv_heads,
           "attention: shapes of out and q");
   if (tables.num_tiles() == 0) return;
+  if (attention_few_rows(out, q, store, layer, tables, scale)) return;
   const AttentionPrefillParams params{q.data,
                                       out.data,
                                       store.layer(layer),
@@ -224,7 +229,7 @@ void CudaBackend::attention(Tensor out, Tensor q, const KvCache& cache, int64_t 
                                       static_cast<int32_t>(group),
                                       scale_log2e(scale)};
   launch(
-      name_for_head("attention_prefill", spec.head_dim),
+      name_for_head("attention_prefill_" + std::to_string(spec.head_dim), spec.head_dim),
       {static_cast<unsigned>(tables.num_tiles()), static_cast<unsigned>(group * spec.num_kv_heads)},
       kAttentionThreads, static_cast<size_t>(attention_tile_bytes(static_cast<int>(spec.head_dim))),
       params);

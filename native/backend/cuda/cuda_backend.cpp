@@ -13,11 +13,12 @@
 #include "backend/cuda/cuda_backend_impl.h"
 #include "common/error.h"
 #include "kernels/cpu/convert.h"
+#include "kernels/cuda/gemv.h"
 
 namespace qvl {
 
 std::unique_ptr<Backend> create_cuda_backend(const CudaBackendOptions& options) {
-  auto device = std::make_unique<cuda::Device>(cuda::Driver::open(), options.ordinal);
+  auto device = std::make_shared<cuda::Device>(cuda::Driver::open(), options.ordinal);
   return std::make_unique<cuda::CudaBackend>(std::move(device), cuda::Blas::open(), options.dtype);
 }
 
@@ -69,14 +70,14 @@ OwnStream::~OwnStream() {
   device_.driver()->stream_destroy(stream_);
 }
 
-CudaWeight::CudaWeight(MemoryPool& pool, WeightSpec spec)
+CudaWeight::CudaWeight(const std::shared_ptr<MemoryPool>& pool, WeightSpec spec)
     : spec_(std::move(spec)),
       memory_(pool,
               checked_bytes(spec_.out_features,
                             spec_.in_features * static_cast<int64_t>(dtype_size(spec_.dtype))),
               "the model's weights") {}
 
-CudaKvCache::CudaKvCache(MemoryPool& pool, const KvCacheSpec& spec)
+CudaKvCache::CudaKvCache(const std::shared_ptr<MemoryPool>& pool, const KvCacheSpec& spec)
     : spec_(spec),
       layer_bytes_(checked_bytes(
           spec.num_blocks * spec.num_kv_heads,
@@ -84,11 +85,11 @@ CudaKvCache::CudaKvCache(MemoryPool& pool, const KvCacheSpec& spec)
       memory_(pool, checked_bytes(static_cast<int64_t>(layer_bytes_), spec.num_layers),
               "the key/value cache") {}
 
-CudaBackend::CudaBackend(std::unique_ptr<Device> device, std::shared_ptr<const Blas> blas,
+CudaBackend::CudaBackend(std::shared_ptr<Device> device, std::shared_ptr<const Blas> blas,
                          DType dtype)
     : device_(std::move(device)),
       dtype_(dtype),
-      pool_(*device_),
+      pool_(std::make_shared<MemoryPool>(device_)),
       stream_(*device_),
       uploads_(*device_),
       products_(*device_, pool_, std::move(blas)),
@@ -234,9 +235,9 @@ void CudaBackend::parallel(int64_t num_tasks, const std::function<void(int64_t)>
 
 void CudaBackend::run_step(const SequenceBatch& batch, bool repeatable,
                            const std::function<void()>& body) {
-  static_cast<void>(batch);
-  static_cast<void>(repeatable);
-  body();
+  const auto& tables = static_cast<const CudaSequenceBatch&>(batch);
+  if (!repeatable || tables.num_rows() > kGemvMaxRows || !tables.covers_all_rows()) return body();
+  graphs_.run(tables.shape(), stream_.get(), body);
 }
 
 }  // namespace cuda

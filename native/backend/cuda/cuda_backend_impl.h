@@ -35,7 +35,7 @@ class OwnStream {
 /// A matrix as the checkpoint has it, row by row in the backend's type.
 class CudaWeight final : public Weight {
  public:
-  CudaWeight(MemoryPool& pool, WeightSpec spec);
+  CudaWeight(const std::shared_ptr<MemoryPool>& pool, WeightSpec spec);
   const WeightSpec& spec() const override { return spec_; }
   char* data() const { return static_cast<char*>(memory_.data()); }
   size_t row_bytes() const {
@@ -50,7 +50,7 @@ class CudaWeight final : public Weight {
 /// [L] of the layers of kernels/cuda/sequence_table.h.
 class CudaKvCache final : public KvCache {
  public:
-  CudaKvCache(MemoryPool& pool, const KvCacheSpec& spec);
+  CudaKvCache(const std::shared_ptr<MemoryPool>& pool, const KvCacheSpec& spec);
   const KvCacheSpec& spec() const override { return spec_; }
   void trim() override {}
   void* layer(int64_t index) const {
@@ -78,6 +78,10 @@ class CudaSequenceBatch final : public SequenceBatch {
   const void* tiles() const { return tiles_; }
   int64_t num_tiles() const { return num_tiles_; }
   int64_t num_rows() const { return num_rows_; }
+  /// Every row is a sequence's.
+  bool covers_all_rows() const { return covers_all_rows_; }
+  /// Keys of a row, at most, in all steps of this shape.
+  int64_t max_keys() const { return int64_t{table_.max_blocks} * kKvBlockTokens; }
   /// Steps whose tables lie at the same places have the same shape.
   StepShape shape() const;
 
@@ -94,13 +98,14 @@ class CudaSequenceBatch final : public SequenceBatch {
   const void* tiles_ = nullptr;  // PrefillTile [num_tiles]
   int64_t num_tiles_ = 0;
   int64_t num_rows_ = 0;
+  bool covers_all_rows_ = false;
 };
 
 /// Operations are called from one thread at a time; allocate, create_weight, write_weight, upload,
 /// download and parallel from any. All work is in one stream, but for uploads of weights.
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(std::unique_ptr<Device> device, std::shared_ptr<const Blas> blas, DType dtype);
+  CudaBackend(std::shared_ptr<Device> device, std::shared_ptr<const Blas> blas, DType dtype);
   ~CudaBackend() override;
 
   const DeviceInfo& device() const override { return info_; }
@@ -161,22 +166,38 @@ class CudaBackend final : public Backend {
   Tensor narrow(Tensor x, const RmsNorm& norm);
   void add_bias(Tensor x, const Buffer& bias, Activation activation);
   void linear_swiglu(Tensor out, Tensor x, const Weight& weight, const Buffer* bias);
+  /// The kernels of a decode step read every weight once for all of few rows. False: there is none
+  /// for this case.
+  bool linear_few_rows(const Tensor& out, const Tensor& x, const CudaWeight& weight,
+                       const LinearOptions& options);
+  bool qkv_few_rows(const Tensor& qkv, const AttentionInput& input, const CudaKvCache& cache,
+                    int64_t layer, const CudaSequenceBatch& batch);
+  bool attention_few_rows(const Tensor& out, const Tensor& q, const CudaKvCache& cache,
+                          int64_t layer, const CudaSequenceBatch& batch, float scale);
+  /// Counters that are zero between kernels.
+  uint32_t* arrivals(int64_t count);
+  template <class Epilogue>
+  void launch_gemv(std::string_view base, const Tensor& x, const CudaWeight& weight,
+                   const RmsNorm& norm, const Epilogue& epilogue);
   /// `values` in device memory, in the order of the stream.
   const int32_t* upload_indices(Scratch& memory, const std::vector<int32_t>& values);
 
-  std::unique_ptr<Device> device_;
+  std::shared_ptr<Device> device_;
   DType dtype_;
   DeviceInfo info_;
-  MemoryPool pool_;
+  std::shared_ptr<MemoryPool> pool_;
   OwnStream stream_;
   UploadQueue uploads_;
   MatrixProducts products_;
   StepGraphs graphs_;
   Scratch narrow_scratch_, gate_up_scratch_, indices_scratch_, tiles_scratch_;
+  Scratch partials_scratch_, arrivals_scratch_;  // of attention over splits of the keys
 };
 
 /// Throws Error(ERR_INTERNAL) when `condition` is false: a caller broke the interface.
 void require(bool condition, const char* what);
 const float* f32_data(const Buffer& buffer, int64_t count);
+/// The scale of attention's scores for kernels that raise 2 to them.
+float scale_log2e(float scale);
 
 }  // namespace qvl::cuda

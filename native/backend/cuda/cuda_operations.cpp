@@ -41,9 +41,9 @@ std::string CudaBackend::name_of(std::string_view base) const {
 std::string CudaBackend::name_for_head(std::string_view base, int64_t head_dim) {
   std::string name = name_of(base);
   if (!device_->has_kernel(name)) {
-    throw Error("ERR_CHECKPOINT_UNSUPPORTED",
-                "heads of " + std::to_string(head_dim) +
-                    " numbers: there is no CUDA kernel for them; use device 'cpu'");
+    throw Error("ERR_CHECKPOINT_UNSUPPORTED", "heads of " + std::to_string(head_dim) +
+                                                  " numbers: there is no CUDA kernel " + name +
+                                                  " for them; use device 'cpu'");
   }
   return name;
 }
@@ -73,9 +73,7 @@ void CudaBackend::embed(Tensor out, const Weight& weight, std::span<const int32_
       upload_indices(indices_scratch_, std::vector<int32_t>(ids.begin(), ids.end()));
   const EmbedParams params{matrix.data(), device_ids, out.f32(), out.row_stride,
                            narrow_count(out.cols)};
-  launch(name_of("embed"),
-         {static_cast<unsigned>(out.rows), blocks_for(out.cols, 8 * kRowsThreads)}, kRowsThreads, 0,
-         params);
+  launch(name_of("embed"), {static_cast<unsigned>(out.rows)}, kRowsThreads, 0, params);
 }
 
 void CudaBackend::copy_rows(Tensor dst, std::span<const int32_t> dst_rows, Tensor src,
@@ -87,20 +85,19 @@ void CudaBackend::copy_rows(Tensor dst, std::span<const int32_t> dst_rows, Tenso
   for (const int32_t row : dst_rows) require(row >= 0 && row < dst.rows, "copy_rows: row");
   for (const int32_t row : src_rows) require(row >= 0 && row < src.rows, "copy_rows: row");
   rows.insert(rows.end(), src_rows.begin(), src_rows.end());
-  const int64_t chunk = 16 / static_cast<int64_t>(dtype_size(dst.dtype));
-  require(dst.cols % chunk == 0 && dst.row_stride % chunk == 0 && src.row_stride % chunk == 0,
+  const auto element = static_cast<int64_t>(dtype_size(dst.dtype));
+  require(dst.cols * element % 16 == 0 && dst.row_stride * element % 16 == 0 &&
+              src.row_stride * element % 16 == 0,
           "copy_rows: rows of whole 16 bytes");
   const int32_t* const device_rows = upload_indices(indices_scratch_, rows);
   const CopyRowsParams params{dst.data,
                               src.data,
                               device_rows,
                               device_rows + dst_rows.size(),
-                              dst.row_stride / chunk,
-                              src.row_stride / chunk,
-                              narrow_count(dst.cols / chunk)};
-  launch("copy_rows",
-         {static_cast<unsigned>(dst_rows.size()), blocks_for(dst.cols / chunk, kRowsThreads)},
-         kRowsThreads, 0, params);
+                              dst.row_stride * element,
+                              src.row_stride * element,
+                              dst.cols * element};
+  launch("copy_rows", {static_cast<unsigned>(dst_rows.size())}, kRowsThreads, 0, params);
 }
 
 void CudaBackend::rms_norm(Tensor out, Tensor x, const Buffer& weight, float eps) {
@@ -198,6 +195,7 @@ void CudaBackend::linear(Tensor out, Tensor input, const Weight& weight,
   require(input.cols == spec.in_features, "linear: columns of x differ from in_features");
   if (out.rows == 0) return;
   uploads_.finish();
+  if (linear_few_rows(out, input, matrix, options)) return;
   const Tensor x = narrow(input, options.norm);
   if (options.activation == Activation::kSwiGlu) {
     require(2 * out.cols == spec.out_features, "linear: out must have half of out_features");

@@ -32,18 +32,18 @@ std::string mebibytes(size_t bytes) { return std::to_string(bytes >> 20) + " MiB
 // ---- the pool ----
 
 MemoryPool::~MemoryPool() {
-  device_.make_current_quietly();
+  device_->make_current_quietly();
   for (const auto& [pointer, bytes] : taken_) {
-    if (bytes > kMaxSmall) device_.driver()->mem_free(address(pointer));
+    if (bytes > kMaxSmall) device_->driver()->mem_free(address(pointer));
   }
   for (const auto& [bytes, pointer] : free_) {
-    if (bytes > kMaxSmall) device_.driver()->mem_free(address(pointer));
+    if (bytes > kMaxSmall) device_->driver()->mem_free(address(pointer));
   }
-  for (void* const chunk : chunks_) device_.driver()->mem_free(address(chunk));
+  for (void* const chunk : chunks_) device_->driver()->mem_free(address(chunk));
 }
 
 void* MemoryPool::allocate(size_t bytes, const char* what) {
-  const Driver& call = device_.driver();
+  const Driver& call = device_->driver();
   api::DevicePointer pointer = 0;
   api::Result result = call->mem_alloc(&pointer, bytes);
   if (result == api::kOutOfMemory) {
@@ -51,7 +51,7 @@ void* MemoryPool::allocate(size_t bytes, const char* what) {
     result = call->mem_alloc(&pointer, bytes);
   }
   if (result == api::kOutOfMemory) {
-    const size_t free = device_.free_bytes();
+    const size_t free = device_->free_bytes();
     throw Error("ERR_OUT_OF_MEMORY",
                 "the GPU has " + mebibytes(free) + " left, and " + what + " needs " +
                     mebibytes(bytes) +
@@ -77,7 +77,7 @@ void* MemoryPool::take_small(size_t bytes, const char* what) {
 }
 
 void* MemoryPool::take(size_t bytes, const char* what) {
-  device_.make_current();
+  device_->make_current();
   const std::lock_guard lock(mutex_);
   const bool is_small = bytes <= kMaxSmall;
   const size_t rounded = round_up(std::max(bytes, size_t{1}), is_small ? kAlignment : kChunkBytes);
@@ -109,12 +109,12 @@ void MemoryPool::trim() {
       continue;
     }
     // The driver waits for the device before it takes memory back.
-    device_.driver()->mem_free(address(block->second));
+    device_->driver()->mem_free(address(block->second));
     block = free_.erase(block);
   }
 }
 
-void* Scratch::get(MemoryPool& pool, size_t bytes, bool* moved) {
+void* Scratch::get(const std::shared_ptr<MemoryPool>& pool, size_t bytes, bool* moved) {
   if (buffer_ == nullptr || buffer_->size_bytes() < bytes) {
     buffer_ = nullptr;  // first give back, then take
     buffer_ = std::make_unique<CudaBuffer>(pool, bytes, "working memory");

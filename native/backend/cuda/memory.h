@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "backend/backend.h"
@@ -20,7 +21,7 @@ namespace qvl::cuda {
 /// Safe to use from several threads.
 class MemoryPool {
  public:
-  explicit MemoryPool(Device& device) : device_(device) {}
+  explicit MemoryPool(std::shared_ptr<Device> device) : device_(std::move(device)) {}
   ~MemoryPool();
   MemoryPool(const MemoryPool&) = delete;
   MemoryPool& operator=(const MemoryPool&) = delete;
@@ -35,7 +36,7 @@ class MemoryPool {
   void* take_small(size_t bytes, const char* what);
   void* allocate(size_t bytes, const char* what);
 
-  Device& device_;
+  std::shared_ptr<Device> device_;
   std::mutex mutex_;
   std::map<void*, size_t> taken_;      // by address: the size it was rounded to
   std::multimap<size_t, void*> free_;  // by size
@@ -46,9 +47,9 @@ class MemoryPool {
 
 class CudaBuffer final : public Buffer {
  public:
-  CudaBuffer(MemoryPool& pool, size_t bytes, const char* what)
-      : pool_(pool), pointer_(pool.take(bytes, what)), bytes_(bytes) {}
-  ~CudaBuffer() override { pool_.give_back(pointer_); }
+  CudaBuffer(std::shared_ptr<MemoryPool> pool, size_t bytes, const char* what)
+      : pool_(std::move(pool)), pointer_(pool_->take(bytes, what)), bytes_(bytes) {}
+  ~CudaBuffer() override { pool_->give_back(pointer_); }
   CudaBuffer(const CudaBuffer&) = delete;
   CudaBuffer& operator=(const CudaBuffer&) = delete;
 
@@ -56,7 +57,7 @@ class CudaBuffer final : public Buffer {
   size_t size_bytes() const override { return bytes_; }
 
  private:
-  MemoryPool& pool_;
+  std::shared_ptr<MemoryPool> pool_;  // outlives the backend while there are buffers
   void* pointer_;
   size_t bytes_;
 };
@@ -65,7 +66,7 @@ class CudaBuffer final : public Buffer {
 class Scratch {
  public:
   /// Valid until the next call that wants more; `*moved` becomes true then.
-  void* get(MemoryPool& pool, size_t bytes, bool* moved);
+  void* get(const std::shared_ptr<MemoryPool>& pool, size_t bytes, bool* moved);
 
  private:
   std::unique_ptr<CudaBuffer> buffer_;

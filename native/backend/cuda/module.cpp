@@ -135,7 +135,7 @@ Device::Kernel& Device::find(std::string_view name) {
   if (found == kernels_.end()) {
     std::string text(name);
     const api::Function function = find_in_modules(text);
-    found = kernels_.emplace(std::move(text), Kernel{function}).first;
+    found = kernels_.emplace(std::move(text), Kernel{function, kDefaultSharedBytes, {}}).first;
   }
   return found->second;
 }
@@ -154,20 +154,37 @@ api::Function Device::kernel(std::string_view name) {
   return function;
 }
 
+void Device::allow_shared(std::string_view name, Kernel& kernel, size_t shared_bytes) {
+  if (shared_bytes <= kernel.allowed_shared_bytes) return;
+  driver_->check((*driver_)->func_set_attribute(kernel.function, api::kMaxDynamicSharedSizeBytes,
+                                                static_cast<int>(shared_bytes)),
+                 "giving the CUDA kernel " + std::string(name) + " " +
+                     std::to_string(shared_bytes) + " bytes of shared memory");
+  kernel.allowed_shared_bytes = shared_bytes;
+}
+
+int64_t Device::resident_blocks(std::string_view name, unsigned threads, size_t shared_bytes) {
+  const api::Function function = kernel(name);
+  const std::lock_guard lock(mutex_);
+  Kernel& entry = find(name);
+  const auto known = entry.resident_blocks.find(shared_bytes);
+  if (known != entry.resident_blocks.end()) return known->second;
+  allow_shared(name, entry, shared_bytes);
+  int blocks = 0;
+  driver_->check((*driver_)->occupancy(&blocks, function, static_cast<int>(threads), shared_bytes),
+                 "asking how many blocks of the CUDA kernel " + std::string(name) + " fit");
+  const int64_t all = int64_t{std::max(blocks, 1)} * properties_.num_multiprocessors;
+  entry.resident_blocks.emplace(shared_bytes, all);
+  return all;
+}
+
 void Device::launch_with(std::string_view name, api::Stream stream, const LaunchShape& shape,
                          const void* params) {
   const Driver& call = *driver_;
   const api::Function function = kernel(name);
   {
     const std::lock_guard lock(mutex_);
-    Kernel& entry = find(name);
-    if (shape.shared_bytes > entry.allowed_shared_bytes) {
-      call.check(call->func_set_attribute(function, api::kMaxDynamicSharedSizeBytes,
-                                          static_cast<int>(shape.shared_bytes)),
-                 "giving the CUDA kernel " + std::string(name) + " " +
-                     std::to_string(shape.shared_bytes) + " bytes of shared memory");
-      entry.allowed_shared_bytes = shape.shared_bytes;
-    }
+    allow_shared(name, find(name), shape.shared_bytes);
   }
   api::LaunchAttribute overlap{};
   overlap.id = api::kProgrammaticStreamSerialization;

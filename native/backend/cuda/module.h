@@ -86,6 +86,8 @@ class Device {
   /// The kernel of this name. Throws Error(ERR_INTERNAL) when no module has it.
   api::Function kernel(std::string_view name);
   bool has_kernel(std::string_view name);
+  /// Blocks of a kernel that the whole device holds at once.
+  int64_t resident_blocks(std::string_view name, unsigned threads, size_t shared_bytes);
 
   /// Launches a kernel whose one parameter is the struct `params`.
   template <class Params>
@@ -95,14 +97,18 @@ class Device {
   }
 
  private:
+  /// What a kernel may have without being allowed more.
+  static constexpr size_t kDefaultSharedBytes = 48 << 10;
   struct Kernel {
     api::Function function = nullptr;  // null: looked for and not found
-    size_t allowed_shared_bytes = 48 << 10;
+    size_t allowed_shared_bytes = kDefaultSharedBytes;
+    std::map<size_t, int64_t> resident_blocks;  // by shared_bytes
   };
 
   void launch_with(std::string_view name, api::Stream stream, const LaunchShape& shape,
                    const void* params);
   Kernel& find(std::string_view name);
+  void allow_shared(std::string_view name, Kernel& kernel, size_t shared_bytes);
   api::Function find_in_modules(const std::string& name);
 
   std::shared_ptr<const Driver> driver_;
