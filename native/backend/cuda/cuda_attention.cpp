@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <numbers>
-#include <numeric>
 
+#include "backend/cuda/attention_tiles.h"
 #include "backend/cuda/cuda_backend_impl.h"
 #include "kernels/cuda/attention_prefill.h"
 #include "kernels/cuda/attention_segments.h"
@@ -26,25 +25,6 @@ int64_t num_blocks_of(const SequenceSpan& sequence) {
 int32_t stride_of(const Tensor& tensor) {
   require(tensor.row_stride <= INT32_MAX, "rows of more than 2^31 numbers");
   return static_cast<int32_t>(tensor.row_stride);
-}
-
-/// What blocks of so many queries have to do for queries [first, last) of the segments.
-std::vector<int32_t> segment_tiles(std::span<const int32_t> cu_seqlens, int64_t first, int64_t last,
-                                   int64_t queries) {
-  static_assert(sizeof(SegmentTile) == 4 * sizeof(int32_t));
-  std::vector<int32_t> tiles;
-  for (size_t i = 0; i + 1 < cu_seqlens.size(); ++i) {
-    const int32_t begin = cu_seqlens[i];
-    const int32_t end = cu_seqlens[i + 1];
-    const auto stop = std::min<int64_t>(end, last);
-    for (int64_t row = std::max<int64_t>(begin, first); row < stop; row += queries) {
-      tiles.push_back(static_cast<int32_t>(row - first));
-      tiles.push_back(static_cast<int32_t>(std::min(queries, stop - row)));
-      tiles.push_back(begin);
-      tiles.push_back(end - begin);
-    }
-  }
-  return tiles;
 }
 
 }  // namespace
@@ -77,25 +57,12 @@ void CudaSequenceBatch::assign(std::span<const SequenceSpan> sequences) {
   int64_t max_blocks = 1;
   num_rows_ = 0;
   int64_t num_tokens = 0;
-  std::vector<PrefillTile> tiles;
-  std::vector<int64_t> keys;  // of a tile
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    const SequenceSpan& sequence = sequences[i];
+  for (const SequenceSpan& sequence : sequences) {
     max_blocks = std::max(max_blocks, num_blocks_of(sequence));
     num_tokens += sequence.num_tokens;
     num_rows_ = std::max(num_rows_, sequence.first_row + sequence.num_tokens);
-    for (int64_t token = 0; token < sequence.num_tokens; token += kAttentionQueries) {
-      tiles.push_back({static_cast<int32_t>(i), static_cast<int32_t>(token)});
-    }
   }
-  const auto num_keys = [&](const PrefillTile& tile) {
-    const SequenceSpan& sequence = sequences[static_cast<size_t>(tile.sequence)];
-    return sequence.num_cached +
-           std::min<int64_t>(tile.first_token + kAttentionQueries, sequence.num_tokens);
-  };
-  std::stable_sort(tiles.begin(), tiles.end(), [&](const PrefillTile& a, const PrefillTile& b) {
-    return num_keys(a) > num_keys(b);
-  });
+  const std::vector<PrefillTile> tiles = prefill_tiles(sequences);
   num_tiles_ = static_cast<int64_t>(tiles.size());
   covers_all_rows_ = num_tokens == num_rows_;
 
@@ -250,32 +217,27 @@ void CudaBackend::segment_attention(Tensor out, Tensor q, Tensor k, Tensor v, in
             "segment_attention: a segment");
   }
   const int64_t heads = q.cols / head_dim;
-  const int64_t last_query = first_query + q.rows;
   std::string name = "attention_segments_" + std::to_string(head_dim);
   // Larger blocks read less, where there are enough of them for the whole device, twice.
   int queries = kAttentionWideQueries;
-  std::vector<int32_t> tiles = segment_tiles(cu_seqlens, first_query, last_query, queries);
-  const auto blocks = static_cast<int64_t>(tiles.size() / 4) * heads;
-  if (blocks >= 2 * kWideBlocks * device_->properties().num_multiprocessors &&
+  std::vector<SegmentTile> tiles = segment_tiles(cu_seqlens, first_query, q.rows, queries);
+  if (static_cast<int64_t>(tiles.size()) * heads >=
+          2 * kWideBlocks * device_->properties().num_multiprocessors &&
       device_->has_kernel(name_of(name + "_wide"))) {
     name += "_wide";
   } else {
     queries = kAttentionQueries;
-    tiles = segment_tiles(cu_seqlens, first_query, last_query, queries);
+    tiles = segment_tiles(cu_seqlens, first_query, q.rows, queries);
   }
   if (tiles.empty()) return;
-  const int32_t* const device_tiles = upload_indices(tiles_scratch_, tiles);
-  const AttentionSegmentsParams params{q.data,
-                                       k.data,
-                                       v.data,
-                                       out.data,
-                                       reinterpret_cast<const SegmentTile*>(device_tiles),
-                                       stride_of(q),
-                                       stride_of(k),
-                                       stride_of(out),
-                                       scale_log2e(scale)};
+  const size_t bytes = tiles.size() * sizeof(SegmentTile);
+  auto* const device_tiles = static_cast<SegmentTile*>(scratch(tiles_scratch_, bytes));
+  upload(device_tiles, tiles.data(), bytes);
+  const AttentionSegmentsParams params{q.data,       k.data,         v.data,
+                                       out.data,     device_tiles,   stride_of(q),
+                                       stride_of(k), stride_of(out), scale_log2e(scale)};
   launch(name_for_head(name, head_dim),
-         {static_cast<unsigned>(tiles.size() / 4), static_cast<unsigned>(heads)}, kAttentionThreads,
+         {static_cast<unsigned>(tiles.size()), static_cast<unsigned>(heads)}, kAttentionThreads,
          static_cast<size_t>(attention_tile_bytes(static_cast<int>(head_dim), queries)), params);
 }
 

@@ -170,8 +170,7 @@ void CudaBackend::add_bias(Tensor x, const Buffer& bias, Activation activation) 
                                 x.row_stride,
                                 narrow_count(x.rows),
                                 narrow_count(x.cols)};
-  launch(name, {static_cast<unsigned>(activation_blocks(x.rows, x.cols, is_f32 ? 4 : 8))},
-         kActivationThreads, 0, params);
+  launch(name, {static_cast<unsigned>(bias_blocks(x.rows, x.cols))}, kActivationThreads, 0, params);
 }
 
 void CudaBackend::linear_swiglu(Tensor out, Tensor x, const Weight& weight, const Buffer* bias) {
@@ -183,7 +182,7 @@ void CudaBackend::linear_swiglu(Tensor out, Tensor x, const Weight& weight, cons
   const ActivationParams params{gate_up.data,          nullptr,        out.data,
                                 gate_up.row_stride,    out.row_stride, narrow_count(out.rows),
                                 narrow_count(out.cols)};
-  launch(name_of("swiglu"), {static_cast<unsigned>(activation_blocks(out.rows, out.cols))},
+  launch(name_of("swiglu"), {static_cast<unsigned>(swiglu_blocks(out.rows, out.cols))},
          kActivationThreads, 0, params);
 }
 
