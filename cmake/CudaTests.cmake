@@ -55,6 +55,18 @@ endforeach()
 # The kernels' tests, on what nvcc made for three architectures. With QVL_TEST_GPU set they run on the
 # machine's own GPU and driver instead.
 option(QVL_TEST_GPU "Run the CUDA tests on this machine's GPU" OFF)
+# qvl_simulated(<test> <name> <arch> <order> <copies>)
+function(qvl_simulated test name arch order copies)
+  add_test(NAME cuda/${test}/${name} COMMAND cuda_${test})
+  set(environment
+    QWEN2_VL_CUDA_DRIVER=$<TARGET_FILE:cuda_simulator>
+    QWEN2_VL_CUBLASLT=$<TARGET_FILE:cublaslt_simulator>
+    QWEN2_VL_SIM_PTX=${QVL_CUDA_FOLDER}
+    QWEN2_VL_SIM_ARCH=${arch}
+    QWEN2_VL_SIM_ORDER=${order}
+    QWEN2_VL_SIM_COPIES=${copies})
+  set_tests_properties(cuda/${test}/${name} PROPERTIES LABELS cuda ENVIRONMENT "${environment}")
+endfunction()
 foreach(source ${QVL_CUDA_TEST_SOURCES})
   get_filename_component(name ${source} NAME_WE)
   add_dependencies(cuda_${name} cuda_simulator cublaslt_simulator)
@@ -63,9 +75,9 @@ foreach(source ${QVL_CUDA_TEST_SOURCES})
     set_tests_properties(cuda/${name} PROPERTIES LABELS cuda RESOURCE_LOCK gpu)
     continue()
   endif()
-  foreach(arch 80 90 120)
-    add_test(NAME cuda/${name}/compute_${arch} COMMAND cuda_${name})
-    set_tests_properties(cuda/${name}/compute_${arch} PROPERTIES LABELS cuda ENVIRONMENT
-      "QWEN2_VL_CUDA_DRIVER=$<TARGET_FILE:cuda_simulator>;QWEN2_VL_CUBLASLT=$<TARGET_FILE:cublaslt_simulator>;QWEN2_VL_SIM_PTX=${QVL_CUDA_FOLDER};QWEN2_VL_SIM_ARCH=${arch}")
-  endforeach()
+  qvl_simulated(${name} compute_80 80 forward late)
+  qvl_simulated(${name} compute_90 90 forward late)
+  qvl_simulated(${name} compute_120 120 forward late)
+  qvl_simulated(${name} reverse 80 reverse early)
+  qvl_simulated(${name} random 120 random late)
 endforeach()

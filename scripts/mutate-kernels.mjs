@@ -101,10 +101,10 @@ function environment(ptx, more = {}) {
   }
 }
 
-/** Whether the program ends well; a minute is as bad as failing. */
+/** Whether the program ends well; two minutes are as bad as failing. */
 function passes(program, env) {
   return new Promise((done) => {
-    execFile(program, [], { env, timeout: 60_000 }, (error) => done(!error))
+    execFile(program, [], { env, timeout: 120_000 }, (error) => done(!error))
   })
 }
 
@@ -173,18 +173,17 @@ async function main() {
       const total = totals.get(job.family) ?? { noticed: 0, all: 0 }
       total.all += 1
       if (noticed) total.noticed += 1
-      else unnoticed.push(job)
+      else {
+        unnoticed.push(job)
+        const where = `${job.source} (line ${job.index + 1} of ${job.family}${suffix})`
+        console.log(`not noticed: ${job.kind} of ${job.entry} at ${where}`)
+      }
       totals.set(job.family, total)
     }
   }
   await Promise.all(Array.from({ length: availableParallelism() }, (_, worker) => work(worker)))
   for (const [family, { noticed, all }] of totals)
     console.log(`${family}: ${noticed} of ${all} noticed`)
-  for (const { family, entry, kind, source, index } of unnoticed) {
-    console.log(
-      `not noticed: ${kind} of ${entry} at ${source} (line ${index + 1} of ${family}${suffix})`,
-    )
-  }
   for (const entry of uncovered) console.log(`no test runs ${entry}`)
   console.log(`${chosen.length - unnoticed.length} of ${chosen.length} noticed`)
   return unnoticed.length === 0 ? 0 : 1
