@@ -19,8 +19,11 @@ bool equals(const char* name, const char* value) {
   return text && std::string(text) == value;
 }
 
-// At the process's end: memory that nobody gave back.
-void report_leaks() {
+bool created = false;
+
+// At the process's very end, when every owner is gone: memory that nobody gave back.
+[[gnu::destructor]] void report_leaks() {
+  if (!created) return;
   size_t bytes = 0;
   const auto live = DeviceMemory::instance().live();
   for (const Allocation& a : live) bytes += a.bytes;
@@ -32,11 +35,8 @@ void report_leaks() {
 }  // namespace
 
 Device& Device::instance() {
-  static auto* device = [] {
-    auto* d = new Device;
-    std::atexit(report_leaks);
-    return d;
-  }();
+  static auto* device = new Device;
+  created = true;
   return *device;
 }
 
