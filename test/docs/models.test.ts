@@ -15,7 +15,7 @@ test('the code of docs/models.md prints what it says', async () => {
   try {
     const text = await readFile(join(packageRoot, 'docs', 'models.md'), 'utf8')
     const blocks = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code!)
-    expect(blocks.length).toBe(3)
+    expect(blocks.length).toBe(4)
     const folder = join(packageRoot, 'build', 'guides')
     await mkdir(folder, { recursive: true })
     for (const [i, code] of blocks.entries()) {
