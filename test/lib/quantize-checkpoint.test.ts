@@ -113,8 +113,8 @@ describe('the loss', () => {
 
   // About twice what docs/performance.md says was measured.
   it.each([
-    ['awq', {}, 4e-4],
-    ['awq', { activations: 'int8' }, 4e-4],
+    ['awq', {}, 2.4e-4],
+    ['awq', { activations: 'int8' }, 2.8e-4],
     ['gptq-int8', {}, 5e-6],
     ['gptq-int8', { activations: 'int8' }, 4e-5],
   ] as const)(
