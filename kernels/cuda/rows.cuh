@@ -33,6 +33,8 @@ QVL_DEVICE void copy_row(const CopyRowsParams& p) {
   const int64_t to = p.dst_rows == nullptr ? i : p.dst_rows[i];
   const char* src = static_cast<const char*>(p.src) + from * p.src_stride;
   char* dst = static_cast<char*>(p.dst) + to * p.dst_stride;
+  // Left to nvcc, the unrolled loop spills registers on sm_100.
+#pragma unroll 2
   for (int64_t at = static_cast<int64_t>(threadIdx.x) * 16; at < p.row_bytes;
        at += kRowsThreads * 16) {
     store_16(dst + at, load_16(src + at));
