@@ -46,7 +46,7 @@ uint64_t result_of(const Case& c) {
   body += kind == 'd'   ? "st.global.b64 [%d1], %d;\n"
           : kind == 'h' ? "st.global.b16 [%d1], %h;\n"
                         : "st.global.b32 [%d1], %r;\n";
-  run_ptx(body, {in.address(), out.address()});
+  run_ptx(body, {in.address(), out.address()}, 1);
   return out.read()[0];
 }
 

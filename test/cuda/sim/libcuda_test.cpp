@@ -71,6 +71,11 @@ struct Gpu {
     CHECK_EQ(cuModuleLoadData(&module, ptx_text(body, parameters).c_str()), CUDA_SUCCESS);
     CHECK_EQ(cuModuleGetFunction(&kernel, module, "kernel"), CUDA_SUCCESS);
   }
+  ~Gpu() {
+    cuModuleUnload(module);
+    cuStreamDestroy(stream);
+    cuDevicePrimaryCtxRelease(0);
+  }
   CUresult launch(CUdeviceptr p, unsigned threads = 32, unsigned shared = 0) {
     CUlaunchConfig c{};
     c.gridDimX = c.gridDimY = c.gridDimZ = c.blockDimY = c.blockDimZ = 1;
@@ -251,7 +256,6 @@ TEST(launches_beyond_the_limits_are_refused) {
     CHECK_EQ(cuModuleLoadData(&module, "no code"), CUDA_ERROR_INVALID_IMAGE);
     CHECK_EQ(cuModuleLoadData(&module, ptx_text("wgmma.fence.sync.aligned;\n", 0).c_str()),
              CUDA_ERROR_INVALID_PTX);
-    CHECK_EQ(cuModuleUnload(gpu.module), CUDA_SUCCESS);
   });
 }
 
@@ -277,7 +281,10 @@ TEST(a_fatbin_stands_for_the_ptx_of_its_family) {
     CUmodule module = nullptr;
     CUfunction kernel = nullptr;
     const CUresult r = cuModuleLoadData(&module, bytes.data());
-    if (r == CUDA_SUCCESS) CHECK_EQ(cuModuleGetFunction(&kernel, module, "kernel"), CUDA_SUCCESS);
+    if (r == CUDA_SUCCESS) {
+      CHECK_EQ(cuModuleGetFunction(&kernel, module, "kernel"), CUDA_SUCCESS);
+      CHECK_EQ(cuModuleUnload(module), CUDA_SUCCESS);
+    }
     return r;
   };
   in_child({{"QWEN2_VL_SIM_PTX", folder}, {"QWEN2_VL_SIM_ARCH", "90"}},
