@@ -276,3 +276,25 @@ describe('qwen2-vl bench', () => {
     expect(stdout).not.toMatch(/^(prefill 512|decode|peak memory)/m)
   })
 })
+
+describe('qwen2-vl quantize', () => {
+  it('writes a folder that asks and inspects as any other, and overwrites none', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'qwen2-vl-cli-'))
+    const out = join(folder, 'awq')
+    const args = ['quantize', 'tiny', '--format', 'awq', '--group-size', '32', '--out', out]
+    expect(await qwen2vl(args)).toEqual({
+      stdout: `${out}\n`,
+      stderr: '11.1 MB became 7.7 MB\n',
+      code: 0,
+    })
+    const question = ['ask', '--model', out, picture('ocr-hello.png'), 'What does the text say?']
+    expect(await qwen2vl(question)).toMatchObject({ stdout: 'The text says "HELLO".\n', code: 0 })
+    const report = await qwen2vl(['inspect', out])
+    expect(report.stdout).toContain("the decoder's layers: AWQ, 4 bits, a scale for 32 inputs")
+    expect(report.stdout).toContain('parameters    5.55 M')
+    const again = await qwen2vl(args)
+    expect(again).toMatchObject({ stdout: '', code: 1 })
+    expect(again.stderr).toContain('nothing is overwritten')
+    await rm(folder, { recursive: true })
+  })
+})
