@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
-    include: ['test/{lib,addon,cli,docs,package}/**/*.test.ts'],
+    include: ['test/{lib,addon,cli,docs,package,scripts}/**/*.test.ts'],
     // The models of the tests use every core themselves; test files beside each other only fight.
     fileParallelism: false,
     testTimeout: 60_000,

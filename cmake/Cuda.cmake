@@ -43,11 +43,18 @@ if(NOT QVL_CUDA_REASON)
   # qvl_nvcc(<source> <output> <flags>...), built again when an included header changes.
   function(qvl_nvcc source output)
     set(command ${QVL_NVCC} ${flags} ${ARGN} ${source} -o ${output})
+    # What ptxas says of the kernels' resources stays in a file, for scripts/kernel-report.mjs.
+    string(REGEX REPLACE "\\.[a-z]+$" ".ptxas.txt" log ${output})
+    set(to_log "")
+    if(output MATCHES "\\.fatbin$")
+      set(to_log 2> ${log} || sh -c "cat ${log} >&2 && false")
+    endif()
     if(CMAKE_GENERATOR MATCHES "Ninja")
-      add_custom_command(OUTPUT ${output} COMMAND ${command} -MD -MF ${output}.d
+      add_custom_command(OUTPUT ${output} COMMAND ${command} -MD -MF ${output}.d ${to_log}
         DEPENDS ${source} DEPFILE ${output}.d VERBATIM)
     else()
-      add_custom_command(OUTPUT ${output} COMMAND ${command} DEPENDS ${source} ${cuda_headers} VERBATIM)
+      add_custom_command(OUTPUT ${output} COMMAND ${command} ${to_log}
+        DEPENDS ${source} ${cuda_headers} VERBATIM)
     endif()
   endfunction()
 
@@ -56,7 +63,7 @@ if(NOT QVL_CUDA_REASON)
     list(APPEND QVL_CUDA_FAMILIES ${family})
     list(APPEND fatbins ${QVL_CUDA_FOLDER}/${family}.fatbin)
     qvl_nvcc(${source} ${QVL_CUDA_FOLDER}/${family}.fatbin -fatbin ${gencode} --compress-mode=size
-      -Xptxas --warn-on-spills,--warn-on-local-memory-usage)
+      -Xptxas -v,--warn-on-spills,--warn-on-local-memory-usage)
     if(NOT QVL_TESTS)
       continue()
     endif()

@@ -81,3 +81,12 @@ foreach(source ${QVL_CUDA_TEST_SOURCES})
   qvl_simulated(${name} reverse 80 reverse early)
   qvl_simulated(${name} random 120 random late)
 endforeach()
+
+# What scripts/kernel-report.mjs runs.
+add_executable(kernel_occupancy ${CMAKE_SOURCE_DIR}/test/cuda/report/kernel_occupancy.cpp)
+target_include_directories(kernel_occupancy SYSTEM PRIVATE ${QVL_CUDA_INCLUDE})
+add_executable(representative_launches ${CMAKE_SOURCE_DIR}/test/cuda/report/representative_launches.cpp)
+target_include_directories(representative_launches PRIVATE
+  ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/test/cuda ${CMAKE_SOURCE_DIR}/native)
+target_link_libraries(representative_launches PRIVATE qvl_cuda_backend)
+add_dependencies(representative_launches qvl_ptx cuda_simulator)
