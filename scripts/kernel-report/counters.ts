@@ -29,6 +29,8 @@ export interface Representative {
   kernel: string
   /** Weights, or numbers of keys and values, that the launch reads. */
   numbers: number
+  /** Their bytes; scales and zero points are not among them. */
+  bytes: number
   /** That a thread has asked for and not yet used. */
   bytesAhead: number
 }
@@ -45,8 +47,8 @@ export interface Counters {
   bankRatio: number
   /** Of the instruction that takes most cycles. */
   mainBankRatio: number
-  requestedPerTouched: number
-  /** Only of representative launches. */
+  /** Only of representative launches, as what follows: bytes of weights or keys read, for each. */
+  readPerByte?: number
   instructionsPerNumber?: number
   bytesAhead?: number
 }
@@ -65,8 +67,9 @@ export function parseRepresentatives(lines: string): Representative[] {
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => {
-      const [kernel = '', numbers, bytesAhead] = line.split(' ')
-      return { kernel, numbers: Number(numbers), bytesAhead: Number(bytesAhead) }
+      const [kernel = '', ...rest] = line.split(' ')
+      const [numbers = 0, bytes = 0, bytesAhead = 0] = rest.map(Number)
+      return { kernel, numbers, bytes, bytesAhead }
     })
 }
 
@@ -88,6 +91,7 @@ export function pickLaunches(
     if (!known) throw new Error(`Nothing is said of the representative launch of ${launch.kernel}`)
     counters.set(launch.kernel, {
       ...countersOf(launch),
+      readPerByte: streamedBytes(launch) / known.bytes,
       instructionsPerNumber: launch.instructions / known.numbers,
       bytesAhead: known.bytesAhead,
     })
@@ -115,9 +119,16 @@ export function countersOf(launch: Launch): Counters {
     mainSectorRatio: main.ratio,
     bankRatio: ratio(shared.cycles, shared),
     mainBankRatio: bank.ratio,
-    requestedPerTouched:
-      global.touched_bytes === 0 ? 1 : (global.sectors * sectorBytes) / global.touched_bytes,
   }
+}
+
+/** What is read past the L1 cache: weights, keys and values. */
+function streamedBytes(launch: Launch): number {
+  let sectors = 0
+  for (const site of launch.sites) {
+    if (site.space === 'global' && site.at.includes('L1::no_allocate')) sectors += site.sectors
+  }
+  return sectors * sectorBytes
 }
 
 function ratio(transfers: number, { ideal }: Traffic): number {

@@ -23,7 +23,7 @@ export function writeDocument(report: Report): string {
     `Registers, and warps that a multiprocessor holds at once, by the toolkit's \`cuda_occupancy.h\` (${report.toolkit}). Threads and shared memory are those of the widths of the 7B model where a kernel is one of its decode step, and else of the largest launch of the kernel's tests. Kernels for bf16 and fp16 whose figures agree share a line.`,
     resources(report.kernels),
     '## Counted',
-    'On the PTX for compute capability 8.0. Sectors and bank cycles are relative to the fewest that the bytes asked for need; bytes requested are relative to bytes touched. Instructions of PTX for each weight, or number of keys and values, include everything around the inner loop, and are more than the machine issues: moves and pairs of logical operations vanish. Decode kernels were launched in the widths of the 7B model, others as their tests launch them.',
+    'On the PTX for compute capability 8.0. Sectors and bank cycles are relative to the fewest that the bytes asked for need; what is read past the L1 cache is relative to the bytes of weights, or keys and values. Instructions of PTX for each weight, or number of keys and values, include everything around the inner loop, and are more than the machine issues: moves and pairs of logical operations vanish. Decode kernels were launched in the widths of the 7B model, others as their tests launch them.',
     counted(report.counters),
     '## Modelled time of a token',
     `One sequence with ${contextTokens} tokens of context. A kernel reads its bytes at ${100 * assumedShare} % of the memory's peak, which is an assumption, or takes as long as its counted instructions take to issue where that is more; between kernels pass ${gaps.plain} µs, or ${gaps.dependent} µs with dependent launch. The floor is all bytes at peak and nothing else. int8 and int4 are groups of 128, int4 with zero points: ${formats.int8.bits} and ${formats.int4.bits} bits a weight; the head stays in bf16. Ramp-up and tail of small kernels are not modelled, which flatters the 2B model most.`,
@@ -91,13 +91,13 @@ function resources(kernels: readonly Occupancy[]): string {
 
 function counted(counters: readonly Counters[]): string {
   return table(
-    ['kernel', 'sectors', 'bank cycles', 'requested/touched', 'instructions/number'],
+    ['kernel', 'sectors', 'bank cycles', 'read', 'instructions/number'],
     shareTypes(
       counters.map((one) => [
         one.kernel,
         fixed(one.sectorRatio),
         fixed(one.bankRatio),
-        one.instructionsPerNumber === undefined ? '–' : fixed(one.requestedPerTouched),
+        one.readPerByte === undefined ? '–' : fixed(one.readPerByte),
         one.instructionsPerNumber === undefined ? '–' : fixed(one.instructionsPerNumber),
       ]),
     ),

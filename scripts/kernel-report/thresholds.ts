@@ -62,11 +62,15 @@ export function checkCounters(counters: Counters): Violation[] {
   atMost('sectors', counters.sectorRatio, 1.1)
   atMost('bank cycles', counters.bankRatio, 1.1)
   atMost('bank cycles of the inner loop', counters.mainBankRatio, 1)
-  if (counters.instructionsPerNumber === undefined) return found
+  if (counters.instructionsPerNumber === undefined || counters.readPerByte === undefined) {
+    return found
+  }
   atMost('sectors of weights or keys', counters.mainSectorRatio, 1.02)
-  atMost('bytes requested for each touched', counters.requestedPerTouched, 1.05)
+  atMost('bytes read for each there is', counters.readPerByte, 1.05)
   if (kernel.startsWith('gemv_')) {
-    const limit = kernel.startsWith('gemv_int4') ? 4 : 6
+    // Bytes go through F32 in bf16, as moves that only PTX has; at full bandwidth a multiprocessor of
+    // an H100 takes 13.5 of these weights a clock and issues 128 instructions of lanes.
+    const limit = kernel.startsWith('gemv_int4') ? 4 : kernel.startsWith('gemv_int8') ? 9 : 6
     atMost('instructions a weight', counters.instructionsPerNumber, limit)
   }
   return found

@@ -37,7 +37,14 @@ const launch: Launch = {
   global: { requests: 10, bytes: 3000, sectors: 110, ideal: 100, touched_bytes: 3200 },
   shared: { requests: 10, bytes: 1000, cycles: 30, ideal: 20 },
   sites: [
-    { at: 'a.cuh:1', space: 'global', requests: 8, bytes: 2900, sectors: 96, ideal: 96 },
+    {
+      at: 'a.cuh:1 (ld.global.nc.L1::no_allocate.v4.u32)',
+      space: 'global',
+      requests: 8,
+      bytes: 2900,
+      sectors: 96,
+      ideal: 96,
+    },
     { at: 'a.cuh:2', space: 'global', requests: 2, bytes: 100, sectors: 14, ideal: 4 },
     { at: 'a.cuh:3', space: 'shared', requests: 9, bytes: 900, cycles: 10, ideal: 10 },
     { at: 'a.cuh:4', space: 'shared', requests: 1, bytes: 100, cycles: 20, ideal: 10 },
@@ -79,7 +86,6 @@ describe('what the simulator counts', () => {
     expect(counters.mainSectorRatio).toBe(1)
     expect(counters.bankRatio).toBeCloseTo(1.5)
     expect(counters.mainBankRatio).toBe(2)
-    expect(counters.requestedPerTouched).toBeCloseTo((110 * 32) / 3200)
   })
 
   test('is taken from a representative launch, or else from the largest', () => {
@@ -87,16 +93,21 @@ describe('what the simulator counts', () => {
     const other = { ...small, kernel: 'convert_bf16' }
     const lines = [small, launch, other, { ...other, instructions: 20, shared_bytes: 7 }]
     const launches = parseLaunches(lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
-    const known = parseRepresentatives('gemv_int4_logits_g32_bf16 1000 64\n')
+    const known = parseRepresentatives('gemv_int4_logits_g32_bf16 1000 3072 64\n')
     const [convert, gemv] = pickLaunches(launches, known, [{ ...launch, shared_bytes: 5 }])
     expect(convert).toMatchObject({ kernel: 'convert_bf16', sharedBytes: 7 })
     expect(convert?.instructionsPerNumber).toBeUndefined()
     expect(gemv).toMatchObject({ sharedBytes: 5, instructionsPerNumber: 4, bytesAhead: 64 })
+    // The instruction that loads past L1, and no other.
+    expect(gemv?.readPerByte).toBe((96 * 32) / 3072)
   })
 })
 
 describe('limits', () => {
-  const counters = { ...countersOf(launch), bytesAhead: 64, instructionsPerNumber: 4 }
+  const counters = {
+    ...countersOf(launch),
+    ...{ bytesAhead: 64, instructionsPerNumber: 4, readPerByte: 1.1 },
+  }
 
   test('of resources depend on the architecture', () => {
     expect(checkOccupancy(kernel, counters)).toEqual([])
@@ -122,7 +133,7 @@ describe('limits', () => {
     expect(metrics.map(({ metric }) => metric)).toEqual([
       'bank cycles',
       'bank cycles of the inner loop',
-      'bytes requested for each touched',
+      'bytes read for each there is',
       'instructions a weight',
     ])
     expect(
@@ -131,7 +142,7 @@ describe('limits', () => {
         kernel: 'gemv_swiglu_bf16',
         bankRatio: 1,
         mainBankRatio: 1,
-        requestedPerTouched: 1,
+        readPerByte: 1,
       }),
     ).toEqual([])
   })

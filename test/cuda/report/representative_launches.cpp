@@ -2,8 +2,8 @@
 // matrices, for the simulator's counters: QWEN2_VL_SIM_REPORT=<file> makes a line of JSON of each.
 // One row of activations; numbers are zeros, which cost what others do.
 //
-// Prints, for each launch: <kernel> <numbers read: weights, or keys and values> <bytes a thread has
-// on their way>.
+// Prints, for each launch: <kernel> <numbers read: weights, or keys and values> <their bytes,
+// without scales and zero points> <bytes a thread has on their way>.
 
 #include <cstdio>
 #include <string>
@@ -48,27 +48,25 @@ struct Memory {
 
 template <class Epilogue>
 Epilogue epilogue(const Memory& memory) {
-  Epilogue e{};
+  // What a launch writes lies behind what it reads.
+  float* floats = memory.floats.get() + memory.floats.size() / 2;
+  uint16_t* halves = memory.halves.get() + memory.halves.size() / 2;
   if constexpr (std::is_same_v<Epilogue, QkvEpilogue>) {
-    e = {memory.floats.get(),
-         memory.floats.get(),
-         memory.floats.get(),
-         memory.halves.get(),
-         memory.cache.get(),
-         memory.sequences(false),
-         kHidden,
-         kHeadDim / 2,
-         kRows / kHeadDim,
-         0,
-         kHeadDim};
-  } else if constexpr (std::is_same_v<Epilogue, ResidualEpilogue>) {
-    e = {memory.floats.get(), kRows};
+    QkvEpilogue e{};
+    e.bias = e.cos = e.sin = memory.floats.get();
+    e.q = halves;
+    e.cache = memory.cache.get();
+    e.sequences = memory.sequences(false);
+    e.q_stride = kRows;
+    e.table_stride = kHeadDim / 2;
+    e.heads = kRows / kHeadDim;
+    e.head_dim = kHeadDim;
+    return e;
   } else if constexpr (std::is_same_v<Epilogue, SwiGluEpilogue>) {
-    e = {memory.halves.get(), kRows / 2};
+    return {halves, kRows / 2};
   } else {
-    e = {memory.floats.get(), kRows};
+    return {floats, kRows};
   }
-  return e;
 }
 
 template <class Epilogue>
@@ -88,7 +86,8 @@ void plain(Gpu& gpu, const Memory& memory, const char* name) {
     const std::string kernel = kernel_name(std::string("gemv_") + name, type);
     gpu.launch(kernel, {gemv_grid<Epilogue>(kRows, kBlocks)}, {kGemvThreads},
                gemv_shared_bytes<Epilogue>(1, columns), params);
-    std::printf("%s %lld 64\n", kernel.c_str(), static_cast<long long>(kRows * columns));
+    std::printf("%s %lld %lld 64\n", kernel.c_str(), static_cast<long long>(kRows * columns),
+                static_cast<long long>(2 * kRows * columns));
   }
 }
 
@@ -113,8 +112,9 @@ void quantized(Gpu& gpu, const Memory& memory, const char* name, int bits, int g
   for (const Half type : kHalves) {
     const std::string kernel = kernel_name(weights.kernel("gemv", name), type);
     gpu.launch(kernel, {kBlocks}, {kQuantizedGemvThreads}, launch.shared_bytes, params);
-    std::printf("%s %lld %d\n", kernel.c_str(), static_cast<long long>(kRows * spec.in_features),
-                kQuantizedGemvAhead * 32);
+    std::printf("%s %lld %lld %d\n", kernel.c_str(),
+                static_cast<long long>(kRows * spec.in_features),
+                static_cast<long long>(weights.layout().code_bytes()), kQuantizedGemvAhead * 32);
   }
 }
 
@@ -140,7 +140,8 @@ void attention(Gpu& gpu, const Memory& memory) {
     const std::string kernel = kernel_name("attention_decode_128", type);
     gpu.launch(kernel, {static_cast<unsigned>(attention_decode_splits(kKeys)), kKvHeads, 1},
                {kAttentionDecodeThreads}, attention_decode_shared_bytes(kHeadDim), p);
-    std::printf("%s %d 128\n", kernel.c_str(), kKeys * 2 * kKvHeads * kHeadDim);
+    constexpr int kNumbers = kKeys * 2 * kKvHeads * kHeadDim;
+    std::printf("%s %d %d 128\n", kernel.c_str(), kNumbers, 2 * kNumbers);
   }
 }
 
