@@ -147,6 +147,10 @@ QVL_DEVICE uint4 load_shared_16(const void* src) {
   return v;
 }
 
+QVL_DEVICE void store_shared_8(void* dst, uint2 v) {
+  asm volatile("st.shared.v2.u32 [%0], {%1,%2};\n" ::"r"(shared_address(dst)), "r"(v.x), "r"(v.y)
+               : "memory");
+}
 QVL_DEVICE void store_shared_16(void* dst, uint4 v) {
   asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};\n" ::"r"(shared_address(dst)), "r"(v.x),
                "r"(v.y), "r"(v.z), "r"(v.w)

@@ -195,11 +195,10 @@ QVL_DEVICE int64_t gemv_staged_stride(int in_features) {
   return ceil_div(in_features, 64) * 64 + kGemvStagedPadding;
 }
 
-QVL_DEVICE void load_floats(float (&out)[8], const float* src) {
-  const uint4 lower = load_16(src), upper = load_16(src + 4);
-  const uint32_t bits[8] = {lower.x, lower.y, lower.z, lower.w, upper.x, upper.y, upper.z, upper.w};
-#pragma unroll
-  for (int i = 0; i < 8; ++i) out[i] = __uint_as_float(bits[i]);
+QVL_DEVICE float4 load_floats(const float* src) {
+  const uint4 bits = load_16(src);
+  return make_float4(__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z),
+                     __uint_as_float(bits.w));
 }
 
 /// The warps' shares of sum(x^2) of rows [first, first + kRows); their loads overlap.
@@ -207,14 +206,11 @@ template <int kRows>
 QVL_DEVICE void sum_squares(float (*squares)[kGemvSegments], const GemvParams& p, int first) {
   const float* x = static_cast<const float*>(p.x) + first * p.x_stride;
   float sum[kRows] = {};
-  for (int i = static_cast<int>(threadIdx.x) * 8; i < p.in_features; i += kGemvThreads * 8) {
-    float v[kRows][8];
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) load_floats(v[r], x + r * p.x_stride + i);
+  for (int i = static_cast<int>(threadIdx.x) * 4; i < p.in_features; i += kGemvThreads * 4) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-      for (int j = 0; j < 8; ++j) sum[r] = fmaf(v[r][j], v[r][j], sum[r]);
+      const float4 v = load_floats(x + r * p.x_stride + i);
+      sum[r] = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum[r]))));
     }
   }
 #pragma unroll
@@ -238,16 +234,14 @@ QVL_DEVICE void normalize_rows(W* staged, const float (*squares)[kGemvSegments],
     for (int w = 0; w < kGemvSegments; ++w) sum += squares[first + r][w];
     scale[r] = rsqrtf(sum / static_cast<float>(p.in_features) + p.eps);
   }
-  for (int i = static_cast<int>(threadIdx.x) * 8; i < p.in_features; i += kGemvThreads * 8) {
-    float weight[8];
-    load_floats(weight, p.norm_weight + i);
+  for (int i = static_cast<int>(threadIdx.x) * 4; i < p.in_features; i += kGemvThreads * 4) {
+    const float4 w = load_floats(p.norm_weight + i);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      float v[8];
-      load_floats(v, x + r * p.x_stride + i);
-#pragma unroll
-      for (int j = 0; j < 8; ++j) v[j] = v[j] * scale[r] * weight[j];
-      store_shared_16(staged + (first + r) * stride + i, pack_8<W>(v));
+      const float4 v = load_floats(x + r * p.x_stride + i);
+      store_shared_8(staged + (first + r) * stride + i,
+                     make_uint2(Element<W>::pack(v.x * scale[r] * w.x, v.y * scale[r] * w.y),
+                                Element<W>::pack(v.z * scale[r] * w.z, v.w * scale[r] * w.w)));
     }
   }
 }
