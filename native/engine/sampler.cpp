@@ -1,6 +1,7 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -81,17 +82,50 @@ bool ranks_before(const Candidate& a, const Candidate& b) {
   return a.score > b.score || (a.score == b.score && a.id < b.id);
 }
 
+/// exp(x), x <= 0, of operations that IEEE 754 defines to the last bit, so that every processor and
+/// GPU gives candidates the same weights (kernels/cuda/sample.cuh has the same).
+float weight_of(float x) {
+  if (!(x > -104.0f)) return 0.0f;  // less than half of the smallest number
+  constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
+  constexpr double kRound = 0x1.8p52;  // adding it leaves the nearest integer
+  constexpr double kInverseFactorials[] = {1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
+                                           1.0 / 720,     1.0 / 120,    1.0 / 24,    1.0 / 6,
+                                           1.0 / 2,       1.0,          1.0};
+  const double t = static_cast<double>(x) * kLog2E;
+  const double exponent = (t + kRound) - kRound;
+  const double rest = (t - exponent) * kLn2;  // within +-0.35
+  double power = 0.0;
+  for (const double c : kInverseFactorials) power = power * rest + c;
+  const uint64_t bits = static_cast<uint64_t>(1023 + static_cast<int64_t>(exponent)) << 52;
+  return static_cast<float>(power * std::bit_cast<double>(bits));
+}
+
+/// A weight in units of 2^-44, rounded down: sums of integers are exact in any order.
+uint64_t share_of(float weight) {
+  return static_cast<uint64_t>(static_cast<double>(weight) * 0x1p44);
+}
+
+uint64_t total_share(std::span<const Candidate> candidates) {
+  uint64_t total = 0;
+  for (const Candidate& candidate : candidates) total += share_of(candidate.weight);
+  return total;
+}
+
+/// The part `fraction` < 1 of a total, rounded down.
+uint64_t part_of(uint64_t total, double fraction) {
+  return static_cast<uint64_t>(fraction * static_cast<double>(total));
+}
+
 /// One draw, walking the candidates in order of id.
 int32_t draw(std::span<const Candidate> candidates, double uniform) {
-  double total = 0.0;
-  for (const Candidate& candidate : candidates) total += static_cast<double>(candidate.weight);
-  const double target = uniform * total;
-  double sum = 0.0;
+  const uint64_t total = total_share(candidates);
+  const uint64_t target = std::min(part_of(total, uniform), total - 1);
+  uint64_t sum = 0;
   for (const Candidate& candidate : candidates) {
-    sum += static_cast<double>(candidate.weight);
+    sum += share_of(candidate.weight);
     if (sum > target) return candidate.id;
   }
-  return candidates.back().id;  // uniform * total rounded up to total
+  return candidates.back().id;  // not reached: sum is total at last
 }
 
 uint64_t split_mix(uint64_t x) {
@@ -225,7 +259,7 @@ std::span<const Candidate> Sampler::candidates(std::span<const float> logits,
   for (size_t id = 0; id < scores_.size(); ++id) {
     const float score = scores_[id];
     if (score < threshold) continue;
-    const float weight = std::exp(score - largest);
+    const float weight = weight_of(score - largest);
     if (weight > 0.0f) candidates_.push_back({static_cast<int32_t>(id), score, weight});
   }
   if (options.top_p < 1.0f) keep_top_p(options);
@@ -238,25 +272,23 @@ std::span<const Candidate> Sampler::candidates(std::span<const float> logits,
 
 /// Keeps the fewest largest candidates whose share of all weight reaches top_p; at least one.
 void Sampler::keep_top_p(const SamplingOptions& options) {
-  const double top_p = static_cast<double>(options.top_p);
-  double total = 0.0;
-  for (const Candidate& candidate : candidates_) total += static_cast<double>(candidate.weight);
-  // Candidates below this weight are together less than the share that is cut off, so none of them
+  const uint64_t total = total_share(candidates_);
+  const uint64_t needed = part_of(total, static_cast<double>(options.top_p));
+  // Candidates whose share is below this are together less than what is cut off, so none of them
   // survives: what remains to be sorted is short, except for nearly flat distributions. What min-p
   // will drop need not be ranked either.
-  const double negligible =
-      std::max((1.0 - top_p) * total / static_cast<double>(candidates_.size()),
-               static_cast<double>(options.min_p));
+  const uint64_t negligible = (total - needed) / candidates_.size();
   sorted_.clear();
   for (const Candidate& candidate : candidates_) {
-    if (static_cast<double>(candidate.weight) >= negligible) sorted_.push_back(candidate);
+    if (candidate.weight < options.min_p || share_of(candidate.weight) < negligible) continue;
+    sorted_.push_back(candidate);
   }
   std::sort(sorted_.begin(), sorted_.end(), ranks_before);
-  double sum = 0.0;
+  uint64_t sum = 0;
   size_t last = 0;
   for (;; ++last) {
-    sum += static_cast<double>(sorted_[last].weight);
-    if (sum >= top_p * total || last + 1 == sorted_.size()) break;
+    sum += share_of(sorted_[last].weight);
+    if (sum >= needed || last + 1 == sorted_.size()) break;
   }
   const Candidate cut = sorted_[last];
   std::erase_if(candidates_, [&](const Candidate& c) { return ranks_before(cut, c); });

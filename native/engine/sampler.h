@@ -3,7 +3,8 @@
 // Chooses the next token from a row of logits. The order is the reference's (transformers' logits
 // processors): the mask of allowed ids, logit bias, repetition penalty, no-repeat n-gram, frequency
 // and presence penalty, temperature, top-k, top-p, min-p, one draw. Scores are float32 as in the
-// reference; sums of weights are double, in order of id (top-p: largest first).
+// reference. Weights are summed as integers and every operation is one that IEEE 754 defines, so a
+// seed draws the same on every processor, and on a GPU (kernels/cuda/sample.cuh).
 
 #include <cstdint>
 #include <span>
