@@ -44,7 +44,7 @@ if(QVL_CUDA_FAMILIES)
     add_executable(cuda_${name} ${source} ${CMAKE_SOURCE_DIR}/test/native/main.cpp)
     target_include_directories(cuda_${name} PRIVATE
       ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/test/cuda ${CMAKE_SOURCE_DIR}/native)
-    target_link_libraries(cuda_${name} PRIVATE qvl_cuda_backend)
+    target_link_libraries(cuda_${name} PRIVATE qvl_cuda_backend qvl_engine)
     add_dependencies(cuda_${name} qvl_ptx)
     add_dependencies(tests_cuda cuda_${name})
   endforeach()

@@ -1,0 +1,468 @@
+#pragma once
+
+// The next token of each row. sample_scores applies mask, bias, penalties and temperature to a
+// slice of the vocabulary a block and finds the best; sample_weights gives each id exp(score -
+// best); in sample_draw one block a row narrows the candidates down and draws. Its threads own
+// consecutive ids, so sums over threads are sums in order of id; sums are integers, so no order of
+// adding matters.
+
+#include "device.cuh"
+#include "sample.h"
+
+namespace qvl {
+
+// ---- numbers ----
+
+// Scores in their order as unsigned integers. There is one zero only (see canonical).
+QVL_DEVICE uint32_t order_of(float score) {
+  const uint32_t bits = __float_as_uint(score);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+QVL_DEVICE float score_of(uint32_t order) {
+  return __uint_as_float(order & 0x80000000u ? order & 0x7fffffffu : ~order);
+}
+QVL_DEVICE float canonical(float score) { return __fadd_rn(score, 0.f); }
+
+// Operations and their order are those of weight_of() in native/engine/sampler.cpp; nothing may be
+// fused.
+QVL_DEVICE float weight_of(float x) {
+  if (!(x > -104.f)) return 0.f;
+  constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
+  constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52
+  constexpr double kInverseFactorials[] = {1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
+                                           1.0 / 720,     1.0 / 120,    1.0 / 24,    1.0 / 6,
+                                           1.0 / 2,       1.0,          1.0};
+  const double t = __dmul_rn(static_cast<double>(x), kLog2E);
+  const double exponent = __dsub_rn(__dadd_rn(t, kRound), kRound);
+  const double rest = __dmul_rn(__dsub_rn(t, exponent), kLn2);
+  double power = 0.0;
+#pragma unroll
+  for (int i = 0; i < 11; ++i) power = __dadd_rn(__dmul_rn(power, rest), kInverseFactorials[i]);
+  const long long bits = (1023 + static_cast<long long>(exponent)) << 52;
+  return __double2float_rn(__dmul_rn(power, __longlong_as_double(bits)));
+}
+// In units of 2^-44, rounded down; weights are at most 1.
+QVL_DEVICE unsigned long long share_of(float weight) {
+  const uint32_t bits = __float_as_uint(weight);
+  const int shift = static_cast<int>(bits >> 23) - 106;
+  const unsigned long long mantissa = (bits & 0x7fffffu) | 0x800000u;
+  if (shift >= 0) return mantissa << shift;
+  return shift > -24 ? mantissa >> -shift : 0;
+}
+QVL_DEVICE unsigned long long part_of(unsigned long long total, double fraction) {
+  return __double2ull_rz(__dmul_rn(fraction, __ull2double_rn(total)));
+}
+QVL_DEVICE unsigned long long split_mix(unsigned long long x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+QVL_DEVICE double uniform_draw(unsigned long long seed, unsigned long long index) {
+  const unsigned long long state =
+      split_mix(seed + 0x9e3779b97f4a7c15ull) + (index + 1) * 0x9e3779b97f4a7c15ull;
+  return __dmul_rn(__ull2double_rn(split_mix(state) >> 11), 1.0 / 9007199254740992.0);
+}
+
+// ---- scores and weights ----
+
+QVL_DEVICE bool has_penalties(const SampleOptions& o) {
+  return o.penalty_last_n != 0 &&
+         (o.repetition_penalty != 1.f || o.frequency_penalty != 0.f || o.presence_penalty != 0.f);
+}
+
+// Of an id: whether it is in the window, and how often in the window's part of the answer.
+constexpr uint32_t kSampleSeen = 0x80000000u;
+
+QVL_DEVICE void sample_count_row(const SampleParams& p) {
+  const int64_t row = blockIdx.y;
+  wait_for_predecessor();
+  release_successor();
+  const SampleOptions o = p.options[row];
+  if (!has_penalties(o)) return;
+  const int length = p.history_length[row];
+  const int first = o.penalty_last_n < 0 ? 0 : max(0, length - o.penalty_last_n);
+  const int step = static_cast<int>(gridDim.x) * kSampleThreads;
+  for (int i = first + static_cast<int>(blockIdx.x * kSampleThreads + threadIdx.x); i < length;
+       i += step) {
+    uint32_t* count = p.counts + row * p.scores_stride + p.history[row * p.history_stride + i];
+    atomicOr(count, kSampleSeen);
+    if (i >= o.num_prompt) atomicAdd(count, 1u);
+  }
+}
+
+QVL_DEVICE float penalized(float score, uint32_t count, const SampleOptions& o) {
+  if (o.repetition_penalty != 1.f) {
+    score = score < 0.f ? __fmul_rn(score, o.repetition_penalty)
+                        : __fdiv_rn(score, o.repetition_penalty);
+  }
+  const uint32_t times = count & ~kSampleSeen;
+  if (times == 0) return score;
+  score = __fsub_rn(score, __fmul_rn(static_cast<float>(times), o.frequency_penalty));
+  return __fsub_rn(score, o.presence_penalty);
+}
+
+QVL_DEVICE float tempered(float score, const SampleOptions& o) {
+  return canonical(__fdiv_rn(score, o.temperature));
+}
+
+QVL_DEVICE void sample_scores_slice(const SampleParams& p) {
+  const int64_t row = blockIdx.y;
+  wait_for_predecessor();
+  release_successor();
+  const SampleOptions o = p.options[row];
+  const bool penalties = has_penalties(o);
+  const bool divides = o.temperature != 0.f && o.temperature != 1.f;
+  const int first = static_cast<int>(blockIdx.x) * kSampleSlice;
+  const int end = min(p.vocab_size, first + kSampleSlice);
+  unsigned long long best = 0;
+  uint32_t bad = 0, has_finite = 0;
+  for (int id = first + static_cast<int>(threadIdx.x); id < end; id += kSampleThreads) {
+    float score = p.logits[row * p.logits_stride + id];
+    if (!(score < INFINITY)) bad = max(bad, ~static_cast<uint32_t>(id));
+    if (score > -INFINITY) has_finite = 1;
+    if (o.mask != nullptr && (o.mask[id / 64] >> (id % 64) & 1) == 0) score = -INFINITY;
+    if (o.bias != nullptr) score = __fadd_rn(score, o.bias[id]);
+    if (penalties) {
+      uint32_t* count = p.counts + row * p.scores_stride + id;
+      if (*count != 0) {
+        score = penalized(score, *count, o);
+        *count = 0;
+      }
+    }
+    score = canonical(score);
+    const unsigned long long order = order_of(score);
+    best = max(best, order << 32 | ~static_cast<uint32_t>(id));
+    p.scores[row * p.scores_stride + id] = divides ? tempered(score, o) : score;
+  }
+#pragma unroll
+  for (int mask = kWarpSize / 2; mask > 0; mask /= 2) {
+    best = max(best, __shfl_xor_sync(kFullWarp, best, mask));
+    bad = max(bad, __shfl_xor_sync(kFullWarp, bad, mask));
+    has_finite |= __shfl_xor_sync(kFullWarp, has_finite, mask);
+  }
+  if (lane_id() != 0) return;
+  SampleState* state = p.states + row;
+  atomicMax(&state->best, best);
+  if (bad != 0) atomicMax(&state->bad, bad);
+  if (has_finite != 0) atomicOr(&state->has_finite, 1u);
+}
+
+// The largest score over the temperature; not finite where the quotient overflows.
+QVL_DEVICE float largest_score(const SampleState& state, const SampleOptions& o) {
+  return tempered(score_of(static_cast<uint32_t>(state.best >> 32)), o);
+}
+
+QVL_DEVICE void sample_weights_slice(const SampleParams& p) {
+  const int64_t row = blockIdx.y;
+  wait_for_predecessor();
+  release_successor();
+  const SampleOptions o = p.options[row];
+  if (o.temperature == 0.f) return;
+  const float largest = largest_score(p.states[row], o);
+  const int first = static_cast<int>(blockIdx.x) * kSampleSlice;
+  const int end = min(p.vocab_size, first + kSampleSlice);
+  for (int id = first + static_cast<int>(threadIdx.x); id < end; id += kSampleThreads) {
+    const int64_t at = row * p.scores_stride + id;
+    p.weights[at] = weight_of(__fsub_rn(p.scores[at], largest));
+  }
+}
+
+// ---- the draw ----
+
+constexpr int kSampleBins = 2048;
+
+struct SampleShared {
+  uint32_t bins[kSampleBins];
+  // The candidates that are ranked, in order of id.
+  uint32_t orders[kSampleMaxRanked];
+  float weights[kSampleMaxRanked];
+  int32_t ids[kSampleMaxRanked];
+  unsigned long long warps[kSampleDrawThreads / kWarpSize];
+  uint32_t bin, above;
+  int32_t drawn;
+};
+
+struct SampleScan {
+  unsigned long long before;  // sum over the threads before this one
+  unsigned long long total;
+};
+
+// Of a number of each thread of the block.
+QVL_DEVICE SampleScan scan(SampleShared& shared, unsigned long long value) {
+  unsigned long long sum = value;
+#pragma unroll
+  for (int distance = 1; distance < kWarpSize; distance *= 2) {
+    const int from = max(lane_id() - distance, 0);
+    const unsigned long long other = __shfl_sync(kFullWarp, sum, from);
+    if (lane_id() >= distance) sum += other;
+  }
+  __syncthreads();
+  if (lane_id() == kWarpSize - 1) shared.warps[warp_id()] = sum;
+  __syncthreads();
+  SampleScan result{sum - value, 0};
+#pragma unroll 8
+  for (int w = 0; w < kSampleDrawThreads / kWarpSize; ++w) {
+    const unsigned long long of_warp = shared.warps[w];
+    if (w < warp_id()) result.before += of_warp;
+    result.total += of_warp;
+  }
+  return result;
+}
+
+// Which ids remain.
+struct SampleFilter {
+  uint32_t least_order = 0;
+  float least_weight = 0.f;
+  unsigned long long least_share = 1;
+
+  QVL_DEVICE bool passes(uint32_t order, float weight) const {
+    return order >= least_order && weight >= least_weight && share_of(weight) >= least_share;
+  }
+};
+
+// A row's scores and weights, of which a thread owns consecutive ids.
+struct SampleRow {
+  const float* scores;
+  const float* weights;
+  int first, end;
+
+  // act(id, order, weight) for this thread's ids that pass.
+  template <class Act>
+  QVL_DEVICE void each(const SampleFilter& filter, const Act& act) const {
+    for (int i = first; i < end; i += 4) {
+      const uint4 s = load_16(scores + i), w = load_16(weights + i);
+      const uint32_t score[4] = {s.x, s.y, s.z, s.w}, weight[4] = {w.x, w.y, w.z, w.w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const uint32_t order = order_of(__uint_as_float(score[j]));
+        const float v = __uint_as_float(weight[j]);
+        if (i + j < end && filter.passes(order, v)) act(i + j, order, v);
+      }
+    }
+  }
+};
+
+struct SampleTopK {
+  uint32_t least_order;
+  bool is_exact;  // else there are more than k from it on, but no more than can be ranked
+};
+
+// Finds the k-th largest score by its digits of 11, 11 and 10 bits, or stops where few enough
+// remain.
+QVL_DEVICE SampleTopK find_top_k(SampleShared& shared, const SampleRow& row, uint32_t k) {
+  constexpr int kShifts[3] = {21, 10, 0};
+  uint32_t prefix = 0, fixed = 0, above = 0;
+#pragma unroll
+  for (int pass = 0; pass < 3; ++pass) {
+    const int shift = kShifts[pass];
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x); i < kSampleBins; i += kSampleDrawThreads) {
+      shared.bins[i] = 0;
+    }
+    __syncthreads();
+    const uint32_t digit_mask = pass < 2 ? kSampleBins - 1 : kSampleBins / 2 - 1;
+    for (int i = row.first; i < row.end; i += 4) {
+      const uint4 s = load_16(row.scores + i);
+      const uint32_t score[4] = {s.x, s.y, s.z, s.w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const uint32_t order = order_of(__uint_as_float(score[j]));
+        if (i + j < row.end && (order & fixed) == prefix) {
+          atomicAdd(&shared.bins[order >> shift & digit_mask], 1u);
+        }
+      }
+    }
+    __syncthreads();
+    // Thread t has the two bins that come after those of the threads before it, largest first.
+    const int upper = kSampleBins - 1 - 2 * static_cast<int>(threadIdx.x);
+    const uint32_t counts[2] = {shared.bins[upper], shared.bins[upper - 1]};
+    uint32_t before = above + static_cast<uint32_t>(scan(shared, counts[0] + counts[1]).before);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (before < k && k <= before + counts[i]) {
+        shared.bin = static_cast<uint32_t>(upper - i);
+        shared.above = before;
+      }
+      before += counts[i];
+    }
+    __syncthreads();
+    above = shared.above;
+    prefix |= shared.bin << shift;
+    fixed |= digit_mask << shift;
+    if (above + shared.bins[shared.bin] <= kSampleMaxRanked) return {prefix, false};
+  }
+  return {prefix, true};
+}
+
+// Draws among ids of which this thread's have `own` in shares together; walk(target) is called by
+// one thread, with what is left of the target at its first id.
+template <class Walk>
+QVL_DEVICE void draw(SampleShared& shared, unsigned long long own, double uniform,
+                     const Walk& walk) {
+  const SampleScan sum = scan(shared, own);
+  const unsigned long long target = min(part_of(sum.total, uniform), sum.total - 1);
+  if (sum.before <= target && target < sum.before + own) walk(target - sum.before);
+}
+
+// Applies what depends on ranks to the `count` candidates in shared memory, and draws. `total`: of
+// all candidates that top-p sees, 0 = those here.
+QVL_DEVICE void draw_ranked(SampleShared& shared, const SampleOptions& o, int count, uint32_t top_k,
+                            unsigned long long total, double uniform) {
+  constexpr int kOwn = kSampleMaxRanked / kSampleDrawThreads;
+  const int first = static_cast<int>(threadIdx.x) * kOwn;
+  bool keeps[kOwn];
+  __syncthreads();
+  const auto drop = [&] {
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      if (first + i < count && !keeps[i]) shared.weights[first + i] = 0.f;
+    }
+    __syncthreads();
+  };
+  if (top_k != 0) {
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      uint32_t greater = 0;
+      for (int j = 0; first + i < count && j < count; ++j) {
+        greater += shared.orders[j] > shared.orders[first + i] ? 1 : 0;
+      }
+      keeps[i] = greater < top_k;
+    }
+    drop();
+  }
+  const auto own_share = [&] {
+    unsigned long long own = 0;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      if (first + i < count) own += share_of(shared.weights[first + i]);
+    }
+    return own;
+  };
+  if (o.top_p < 1.f) {
+    if (total == 0) total = scan(shared, own_share()).total;
+    const unsigned long long needed = part_of(total, static_cast<double>(o.top_p));
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      const int at = first + i;
+      unsigned long long before = 0;
+      for (int j = 0; at < count && j < count; ++j) {
+        const bool ranks_before = shared.orders[j] > shared.orders[at] ||
+                                  (shared.orders[j] == shared.orders[at] && j < at);
+        if (ranks_before) before += share_of(shared.weights[j]);
+      }
+      keeps[i] = before == 0 || before < needed;
+    }
+    drop();
+  }
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) {
+    keeps[i] = first + i < count && shared.weights[first + i] >= o.min_p;
+  }
+  drop();
+  draw(shared, own_share(), uniform, [&](unsigned long long target) {
+    int at = first;
+    for (; at + 1 < first + kOwn && share_of(shared.weights[at]) <= target; ++at) {
+      target -= share_of(shared.weights[at]);
+    }
+    shared.drawn = shared.ids[at];
+  });
+}
+
+// Draws for a row; false where that would need too many candidates to be ranked.
+QVL_DEVICE bool draw_row(SampleShared& shared, const SampleRow& row, const SampleOptions& o,
+                         int vocab_size, float largest, double uniform) {
+  const uint32_t top_k = o.top_k > 0 && o.top_k < vocab_size ? static_cast<uint32_t>(o.top_k) : 0;
+  SampleTopK top{0, true};
+  if (top_k == 1) top = {order_of(largest), true};
+  if (top_k > 1) top = find_top_k(shared, row, top_k);
+  SampleFilter filter;
+  filter.least_order = top.least_order;
+  // With top-p, what min-p drops still counts for the total.
+  if (!(o.top_p < 1.f)) filter.least_weight = o.min_p;
+
+  unsigned long long own = 0, own_count = 0, total = 0;
+  const auto measure = [&] {
+    own = own_count = 0;
+    row.each(filter, [&](int, uint32_t, float weight) {
+      own += share_of(weight);
+      ++own_count;
+    });
+  };
+  measure();
+  SampleScan counts = scan(shared, own_count);
+  if (counts.total > kSampleMaxRanked && o.top_p < 1.f) {
+    // Candidates whose share is below a mean of what top-p cuts off are together less than that:
+    // they go, and what may still be cut off is a mean over fewer.
+    unsigned long long remaining = total = scan(shared, own).total;
+    const unsigned long long needed = part_of(total, static_cast<double>(o.top_p));
+    for (unsigned long long count = 0; count != counts.total && counts.total > kSampleMaxRanked;) {
+      count = counts.total;
+      filter.least_share = max((remaining - needed) / count, filter.least_share);
+      measure();
+      counts = scan(shared, own_count);
+      remaining = scan(shared, own).total;
+    }
+  }
+  if (counts.total <= kSampleMaxRanked) {
+    int at = static_cast<int>(counts.before);
+    row.each(filter, [&](int id, uint32_t order, float weight) {
+      shared.ids[at] = id;
+      shared.orders[at] = order;
+      shared.weights[at] = weight;
+      ++at;
+    });
+    draw_ranked(shared, o, static_cast<int>(counts.total), top.is_exact ? 0 : top_k, total,
+                uniform);
+    return true;
+  }
+  if (o.top_p < 1.f) return false;
+  draw(shared, own, uniform, [&](unsigned long long target) {
+    bool is_found = false;
+    row.each(filter, [&](int id, uint32_t, float weight) {
+      if (is_found) return;
+      is_found = share_of(weight) > target;
+      if (is_found) shared.drawn = id;
+      target -= share_of(weight);
+    });
+  });
+  return true;
+}
+
+QVL_DEVICE void sample_draw_row(const SampleParams& p) {
+  auto& shared = shared_storage<SampleShared>();
+  wait_for_predecessor();
+  release_successor();
+  const int64_t number = blockIdx.x;
+  const SampleOptions o = p.options[number];
+  const SampleState state = p.states[number];
+  const int length = p.history_length[number];
+  const int best = static_cast<int>(~static_cast<uint32_t>(state.best));
+  const float largest = largest_score(state, o);
+
+  SampleResult result{best, kSampled};
+  if (state.bad != 0 || state.has_finite == 0) {
+    result = {state.bad != 0 ? static_cast<int>(~state.bad) : 0, kSampleBadLogit};
+  } else if (score_of(static_cast<uint32_t>(state.best >> 32)) == -INFINITY) {
+    result = {-1, kSampleNoneAllowed};
+  } else if (o.temperature != 0.f && largest > -INFINITY && largest < INFINITY) {
+    const int share = ceil_div(ceil_div(p.vocab_size, kSampleDrawThreads), 4) * 4;
+    const int first = min(static_cast<int>(threadIdx.x) * share, p.vocab_size);
+    const SampleRow row{p.scores + number * p.scores_stride, p.weights + number * p.scores_stride,
+                        first, min(first + share, p.vocab_size)};
+    const double uniform =
+        uniform_draw(o.seed, static_cast<unsigned long long>(length - o.num_prompt));
+    const bool is_drawn = draw_row(shared, row, o, p.vocab_size, largest, uniform);
+    __syncthreads();
+    result = is_drawn ? SampleResult{shared.drawn, kSampled} : SampleResult{-1, kSampleUndecided};
+  }
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  p.states[number] = {0, 0, 0};
+  p.results[number] = result;
+  if (result.status != kSampled) return;
+  p.history[number * p.history_stride + length] = result.id;
+  p.history_length[number] = length + 1;
+}
+
+}  // namespace qvl
