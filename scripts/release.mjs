@@ -7,7 +7,8 @@
 //                                      and the identity that npm's provenance is made from
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { root } from './lib/prebuilds.mjs'
@@ -83,14 +84,22 @@ function pack() {
   return join(folder, JSON.parse(output)[0].filename)
 }
 
-/** Of what a user installs; what development takes is none of it. */
+/**
+ * Of what a user installs, so it is drawn up where the tarball is installed: in this folder npm leaves out what
+ * development takes as well, and names the package after the folder.
+ */
 function writeSbom() {
-  const text = npm('sbom', '--sbom-format', 'cyclonedx', '--omit', 'dev', '--omit', 'peer')
-  const { metadata, components } = JSON.parse(text)
-  const { name, version } = metadata.component
-  if (name !== manifest.name || version !== manifest.version) {
-    fail(`the bill of materials is that of ${name} ${version}`)
-  }
+  const user = mkdtempSync(join(tmpdir(), 'qwen2-vl-sbom-'))
+  writeFileSync(join(user, 'package.json'), '{ "name": "user", "version": "0.0.0" }')
+  npmIn(user, 'install', '--package-lock-only', '--omit', 'peer', tarball)
+  const sbom = JSON.parse(npmIn(user, 'sbom', '--package-lock-only', '--sbom-format', 'cyclonedx'))
+  rmSync(user, { recursive: true })
+  const { components } = sbom
+  const own = components.find(({ name }) => name === manifest.name)
+  if (own?.version !== manifest.version) fail('the bill of materials is of another version')
+  sbom.metadata.component = own
+  sbom.components = components.filter((component) => component !== own)
+  const text = `${JSON.stringify(sbom, null, 2)}\n`
   const listed = new Set(components.map(({ group, name }) => (group ? `${group}/${name}` : name)))
   const missing = Object.keys(manifest.dependencies).filter((name) => !listed.has(name))
   const foreign = Object.keys(manifest.devDependencies).filter((name) => listed.has(name))
@@ -132,8 +141,12 @@ function step(name, work) {
 }
 
 function npm(...args) {
+  return npmIn(root, ...args)
+}
+
+function npmIn(cwd, ...args) {
   const run = spawnSync('npm', args, {
-    cwd: root,
+    cwd,
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
     maxBuffer: 64e6,
