@@ -2,7 +2,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { findModelFolder } from '../hub/find-model.js'
-import { nativeBinding } from '../native.js'
 import { packageRoot } from '../package-root.js'
 import { LimitSampler } from './limits.js'
 import {
@@ -61,8 +60,8 @@ export async function runBench(options: BenchOptions, benchKernels?: KernelBench
 }
 
 function machineOf({ info }: ModelFigures): Machine {
-  const { instructionSet, threads } = info.device
-  return { processor: nativeBinding().cpuInfo().name, instructionSet, threads }
+  const { name, instructionSet, threads } = info.device
+  return { processor: name, instructionSet, threads }
 }
 
 function modelOf({ info }: ModelFigures): Report['model'] {

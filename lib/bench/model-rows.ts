@@ -15,7 +15,7 @@ import { decodeWork, prefillWork, visionWork, type LoadedModel } from './work.js
 /** How the model is loaded. */
 export type LoadOptions = Pick<
   LoadModelOptions,
-  'threads' | 'quantization' | 'visionQuantization' | 'activations'
+  'device' | 'threads' | 'quantization' | 'visionQuantization' | 'activations'
 >
 
 /** Which rows are measured. */

@@ -9,6 +9,7 @@ import {
   randomCheckpointFolder,
   type PresetName,
 } from '../bench/random-checkpoint.js'
+import type { LoadOptions } from '../bench/model-rows.js'
 import { drawRoofline } from '../bench/roofline.js'
 import { formatTable } from '../bench/table.js'
 import { integer } from './numbers.js'
@@ -19,6 +20,7 @@ interface BenchCliOptions extends WeightOptions {
   preset: PresetName
   filter: string
   quick?: true
+  device?: LoadOptions['device']
   threads?: number
   json?: true
   svg?: string
@@ -41,6 +43,7 @@ export function benchCommand(benchKernels?: KernelBench): Command {
     )
     .option('--filter <text>', 'only rows whose name has this text', '')
     .option('--quick', 'each row once, and only some of them')
+    .option('--device <device>', 'auto, cpu, cuda or cuda:<number>; default: auto')
     .option('--threads <count>', 'default: the physical cores of this process', integer)
     .option('--json', 'print the report as JSON')
     .addHelpText(
@@ -57,7 +60,8 @@ export function benchCommand(benchKernels?: KernelBench): Command {
 async function bench(options: BenchCliOptions, benchKernels?: KernelBench): Promise<void> {
   const { preset, filter, quick = false, svg } = options
   const model = options.model ?? (await randomCheckpoint(preset))
-  const load = { threads: options.threads, ...weightOptions(options) }
+  const { device, threads } = options
+  const load = { device, threads, ...weightOptions(options) }
   const report = await runBench({ model, filter, quick, load }, benchKernels)
   process.stdout.write(options.json ? JSON.stringify(report, null, 2) + '\n' : formatTable(report))
   if (svg !== undefined) await writeFile(svg, drawRoofline(report))

@@ -1,7 +1,8 @@
 #pragma once
 
 // The part of the CUDA driver's binary interface that the backend calls, declared here so that no
-// header of the toolkit is needed to build; test/cuda/driver_api_test.cpp compares it with cuda.h.
+// header of the toolkit is needed to build; test/cuda/sim/driver_api_test.cpp compares it with
+// cuda.h.
 
 #include <cstddef>
 #include <cstdint>
@@ -21,15 +22,8 @@ using GraphExec = struct GraphExecHandle*;
 
 inline constexpr Result kSuccess = 0;
 inline constexpr Result kOutOfMemory = 2;
-inline constexpr Result kStubLibrary = 34;
 inline constexpr Result kNoDevice = 100;
-inline constexpr Result kNoBinaryForGpu = 209;
-inline constexpr Result kUnsupportedPtxVersion = 222;
 inline constexpr Result kNotFound = 500;
-inline constexpr Result kNotReady = 600;
-// From here to 720 an error stays: every later call of the process on this device fails with it.
-inline constexpr Result kIllegalAddress = 700;
-inline constexpr Result kLaunchFailed = 719;
 
 // CUdevice_attribute
 inline constexpr int kMultiprocessorCount = 16;
