@@ -1,8 +1,10 @@
 /** The examples run as a reader would run them, with the built package and the bundled checkpoint. */
-import { execFile } from 'node:child_process'
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
+import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -52,11 +54,32 @@ const printed: Record<string, string[]> = {
     'get_temperature: a city that is known: true, an hour of a day: true',
     'then it speaks: true',
   ],
+  'document-questions': [
+    'How many shapes are there? I see one shape.',
+    'Locate the blue circle. the blue circle(750,50),(950,250) (encoded before)',
+    '  the blue circle: 107.3 5.3 135.8 26.3',
+    '1 drawn in build/document-questions.png',
+  ],
+  'video-summary': [
+    '4 frames, 18 tokens',
+    '0-1.25 s: A red diamond moves to the right.',
+    '1.25-2.5 s: A red diamond moves to the right.',
+    'In all: A red diamond moves to the right.',
+  ],
+  'worker-thread': [
+    'I am a tiny vision language model. I can read short texts and describe simple shapes. stop',
+    'I am a tiny vision language mode abort',
+    'the worker ended with 0',
+  ],
   'add-vision-id': [
     `addVisionId: false, 32 tokens of text: ${sameShape}`,
     `addVisionId: true, 42 tokens of text: ${sameShape}`,
   ],
 }
+
+const withFfmpeg = new Set(['video-file', 'video-summary'])
+/** Those with tests of their own below; the demo is an application of its own, which the gate runs. */
+const others = ['caption-folder', 'demo', 'fastify-service', 'url']
 
 const folder = join(packageRoot, 'examples')
 
@@ -71,23 +94,24 @@ async function run(name: string, ...args: string[]): Promise<string[]> {
 }
 
 describe('examples', () => {
-  const runnable = Object.entries(printed).filter(([name]) => hasFfmpeg || name !== 'video-file')
+  const runnable = Object.entries(printed).filter(([name]) => hasFfmpeg || !withFfmpeg.has(name))
 
   it.concurrent.each(runnable)('%s', async (name, lines) => {
     expect(await run(name)).toEqual(lines)
   })
 
   it('are all tested, and say how they are run', () => {
-    const names = readdirSync(folder).map((file) => file.replace(/\.ts$/, ''))
-    // The demo is an application of its own, which the gate runs.
-    expect(names.sort()).toEqual([...Object.keys(printed), 'demo', 'url'].sort())
-    const fromPython = readFileSync(join(packageRoot, 'docs', 'from-python.md'), 'utf8')
+    const files = readdirSync(folder).filter((file) => file.endsWith('.ts'))
+    const names = files.map((file) => file.replace(/\.ts$/, ''))
+    expect(names.sort()).toEqual([...Object.keys(printed), ...others].sort())
+    const guides = readdirSync(join(packageRoot, 'docs')).filter((file) => file.endsWith('.md'))
+    const texts = guides.map((file) => readFileSync(join(packageRoot, 'docs', file), 'utf8'))
     for (const name of names.filter((each) => each !== 'demo')) {
       const code = readFileSync(join(folder, `${name}.ts`), 'utf8')
       expect(code).toMatch(/^\/\*\*\n \* \S/)
       expect(code).toContain(` *     npx tsx examples/${name}.ts`)
       expect(code).toContain("from 'qwen2-vl'")
-      expect(fromPython).toContain(`(../examples/${name}.ts)`)
+      expect(texts.join('\n')).toContain(`(../examples/${name}.ts)`)
     }
   })
 })
@@ -116,5 +140,109 @@ describe('the example of an image from the web', () => {
     expect(refused.join('\n')).toMatch(/^ERR_FETCH_BLOCKED: .*private/)
     const missing = await run('url', address('nothing.png'), '--allow-private-hosts')
     expect(missing.join('\n')).toMatch(/^ERR_FETCH_STATUS: .*404/)
+  })
+})
+
+describe('the example of captions for a folder', () => {
+  it('writes a line for each picture, also for one that cannot be read, and shows how far it is', async () => {
+    const pictures = await mkdtemp(join(tmpdir(), 'qwen2-vl-captions-'))
+    const from = join(packageRoot, 'models', 'qwen2-vl-tiny', 'images')
+    await copyFile(join(from, 'describe-one.png'), join(pictures, 'a.png'))
+    await copyFile(join(from, 'describe-two.png'), join(pictures, 'c.png'))
+    await writeFile(join(pictures, 'b.jpg'), 'no picture')
+    await writeFile(join(pictures, 'notes.txt'), 'not looked at')
+    const file = join(folder, 'caption-folder.ts')
+    const { stdout, stderr } = await promisify(execFile)(
+      process.execPath,
+      ['--import', 'tsx', file, pictures],
+      { cwd: packageRoot },
+    )
+    await rm(pictures, { recursive: true })
+    const lines = stdout.trimEnd().split('\n')
+    expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([
+      { file: 'a.png', caption: 'An orange square at the left.' },
+      { file: 'b.jpg', error: expect.stringMatching(/cannot be decoded/) as string },
+      { file: 'c.png', caption: 'An orange square at the top left and a purple star at the top.' },
+    ])
+    expect(stderr).toMatch(/█{8}░{16} 1 of 3\n/)
+    expect(stderr).toMatch(/█{24} 3 of 3\n$/)
+  })
+})
+
+describe('the example of a service', () => {
+  let service: ChildProcess
+  let ended: Promise<number | null>
+  let address: string
+  const messages = [{ role: 'user', content: 'Who are you?' }]
+  const answer =
+    'I am a tiny vision language model. I can read short texts and describe simple shapes.'
+
+  beforeAll(async () => {
+    const file = join(folder, 'fastify-service.ts')
+    service = spawn(process.execPath, ['--import', 'tsx', file, '--port', '0'], {
+      cwd: packageRoot,
+    })
+    ended = new Promise((resolve) => service.once('exit', resolve))
+    address = await new Promise<string>((resolve) =>
+      service.stdout!.once('data', (text: Buffer) => resolve(text.toString().trim())),
+    )
+  })
+  afterAll(() => service.kill('SIGKILL'))
+
+  const post = (body: object, signal: AbortSignal | null = null) =>
+    fetch(`${address}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ messages, ...body }),
+      signal,
+    })
+  const health = async () =>
+    (await (await fetch(`${address}/health`)).json()) as { running: number; status: string }
+
+  it('answers whole and streamed', async () => {
+    const completion = (await (await post({})).json()) as { choices: { message: unknown }[] }
+    expect(completion.choices[0]?.message).toMatchObject({ role: 'assistant', content: answer })
+    const response = await post({ stream: true })
+    expect(response.headers.get('content-type')).toMatch(/^text\/event-stream/)
+    const events = (await response.text()).trimEnd().split('\n\n')
+    expect(events.at(-1)).toBe('data: [DONE]')
+    const chunks = events.slice(0, -1).map(
+      (event) =>
+        JSON.parse(event.slice('data: '.length)) as {
+          choices: { delta: { content?: string } }[]
+        },
+    )
+    expect(chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join('')).toBe(answer)
+  })
+
+  it('says what is wrong with a request, streamed or not, and reads no files', async () => {
+    for (const stream of [false, true]) {
+      const wrong = await post({ stream, max_token: 3 })
+      expect(wrong.status).toBe(400)
+      expect(await wrong.json()).toMatchObject({ error: { code: 'ERR_INVALID_ARGUMENT' } })
+      const image = { type: 'image_url', image_url: '/etc/passwd' }
+      const file = await post({ stream, messages: [{ role: 'user', content: [image] }] })
+      expect(await file.json()).toMatchObject({ error: { code: 'ERR_IMAGE_SOURCE' } })
+    }
+  })
+
+  it.each([true, false])('stops when the client leaves (streamed: %s)', async (stream) => {
+    const controller = new AbortController()
+    const endless = { max_tokens: 2000, logit_bias: { '<|im_end|>': -100 } }
+    const leaving = post({ stream, ...endless }, controller.signal).then((response) =>
+      response.text(),
+    )
+    await expect.poll(async () => (await health()).running, { timeout: 10_000 }).toBe(1)
+    controller.abort()
+    await expect(leaving).rejects.toThrow()
+    await expect.poll(async () => (await health()).running, { timeout: 10_000 }).toBe(0)
+  })
+
+  it('ends on SIGTERM when running requests have their answers', async () => {
+    const running = post({ max_tokens: 500, logit_bias: { '<|im_end|>': -100 } })
+    await expect.poll(async () => (await health()).running, { timeout: 10_000 }).toBe(1)
+    service.kill('SIGTERM')
+    expect((await running).status).toBe(200)
+    expect(await ended).toBe(0)
   })
 })
