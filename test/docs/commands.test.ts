@@ -57,7 +57,8 @@ describe.each(pages)('%s', (page) => {
   })
 
   test('names files of the repository that exist', () => {
-    const named = /(?:`|vitest run |tsx |node )((?:test|lib|native|kernels|scripts|bench|examples|cmake)\/[\w./-]+\.\w+)/g
+    const named =
+      /(?:`|vitest run |tsx |node )((?:test|lib|native|kernels|scripts|bench|examples|cmake)\/[\w./-]+\.\w+)/g
     for (const [, file] of text.matchAll(named)) {
       expect(existsSync(join(packageRoot, file!)), file).toBe(true)
     }

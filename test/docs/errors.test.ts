@@ -26,7 +26,9 @@ test('every code has a row that says what to do', () => {
 })
 
 test('every class is named', () => {
-  const classes = Object.keys(errors).filter((name) => name.endsWith('Error') && /^[A-Z]/.test(name))
+  const classes = Object.keys(errors).filter(
+    (name) => name.endsWith('Error') && /^[A-Z]/.test(name),
+  )
   expect(classes.length).toBeGreaterThan(15)
   for (const name of classes) expect(page).toContain(`\`${name}\``)
 })
