@@ -49,6 +49,11 @@ export interface QuantizeProgress {
   totalBytes: number
 }
 
+/**
+ * How a checkpoint is quantised, and where to.
+ *
+ * @interface
+ */
 export type QuantizeCheckpointOptions = z.output<typeof optionsSchema>
 
 /** What was written. */
