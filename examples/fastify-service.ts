@@ -24,6 +24,13 @@ const { values } = parseArgs({
 const model = await loadModel(values.model, { allowFiles: false, allowUrls: false, maxQueue: 64 })
 const app = fastify({ bodyLimit: 32 * 2 ** 20 })
 
+/** Requests without their whole answer. */
+let open = 0
+app.addHook('onRequest', async (_, { raw }) => {
+  open++
+  raw.once('close', () => open--)
+})
+
 app.get('/health', () => {
   const { running, waiting } = model.metrics()
   return { status: 'ok', running, waiting }
@@ -67,8 +74,10 @@ console.log(await app.listen({ port: Number(values.port), host: values.host }))
 
 /** Takes no new requests, waits for those that run, and gives the memory back. */
 async function stop(): Promise<void> {
-  // Connections that are kept alive would be waited for after their last answer.
-  const sweep = setInterval(() => app.server.closeIdleConnections(), 100)
+  // Connections that are kept alive, or on which no request ever came, would be waited for.
+  const sweep = setInterval(() => {
+    if (open === 0) app.server.closeAllConnections()
+  }, 100)
   await app.close()
   clearInterval(sweep)
   await model.dispose()
