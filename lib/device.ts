@@ -131,6 +131,17 @@ function cudaType({ config }: Planned, options: DeviceOptions): Half {
   if (kvCacheType !== 'auto' && kvCacheType !== kept) {
     throw refuse('kvCacheType', `kvCacheType: '${kvCacheType}' beside ${kept} weights`)
   }
+  const stored = config.storedQuantization
+  if (stored) {
+    const what = `weights that are stored in ${stored.bits} bits (${stored.method})`
+    throw new InvalidArgumentError(
+      `loadModel(): the checkpoint has ${what}, which only the CPU takes. Use device 'cpu'.`,
+      {
+        path: 'device',
+        details: { reason: `the checkpoint has ${what}, which only the CPU takes` },
+      },
+    )
+  }
   const { quantization = 'none', visionQuantization = 'none' } = options
   if (quantization !== 'none') throw refuse('quantization', `quantization: '${quantization}'`)
   if (visionQuantization !== 'none') {
