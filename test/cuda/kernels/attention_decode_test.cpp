@@ -21,7 +21,8 @@ struct Heads {
 /// A step with random queries, keys and values, every token's depending on its place alone.
 class Problem {
  public:
-  Problem(const Heads& heads, std::vector<Sequence> sequences, Half type)
+  /// Keys become longer with their position, the last 1 + `growth` times: with them the scores.
+  Problem(const Heads& heads, std::vector<Sequence> sequences, Half type, float growth = 0.f)
       : heads_(heads), layout_{heads.kv_heads, heads.head_dim}, type_(type), step_(sequences) {
     // What no token has been written to must not be used: it is NaN.
     cache_.assign(layout_.size(step_), 0xffff);
@@ -29,7 +30,12 @@ class Problem {
       for (int position = 0; position < sequences[s].length(); ++position) {
         for (int part = 0; part < 2 * heads.kv_heads; ++part) {
           const unsigned seed = static_cast<unsigned>(position * 64 + part * 4 + 1);
-          const auto row = narrow(random_values(head_dim(), seed), type);
+          auto values = random_values(head_dim(), seed);
+          const bool is_key = part % 2 == 0;
+          const float longer =
+              growth * static_cast<float>(position) / static_cast<float>(sequences[s].length());
+          for (float& value : values) value *= is_key ? 1.f + longer : 1.f;
+          const auto row = narrow(values, type);
           std::copy(row.begin(), row.end(),
                     cache_.begin() + static_cast<std::ptrdiff_t>(
                                          layout_.at(step_, s, position, part / 2, part % 2)));
@@ -156,6 +162,16 @@ TEST(attention_decode_splits_long_sequences_into_no_more_than_it_merges) {
   Gpu gpu;
   for (const int length : {4096, 4097, 4400}) {
     Problem({1, 1, 32}, {{1, length - 1}}, Half::kBf16).check(gpu);
+  }
+}
+
+TEST(attention_decode_brings_the_sums_of_every_query_to_a_new_maximum) {
+  Gpu gpu;
+  // Splits of 256 keys: a warp has two tiles, the second with the larger scores.
+  for (const Half type : kHalves) {
+    for (const int head_dim : {32, 64, 128}) {
+      Problem({4, 1, head_dim}, {{1, 4200}}, type, 8.f).check(gpu);
+    }
   }
 }
 
