@@ -95,6 +95,24 @@ double normalized_tolerance(const QuantizedWeights& weights, int64_t n, const fl
   return tolerance(weights, n, x) * (type == Half::kBf16 ? 0x1p7 : 0x1p4);
 }
 
+/// Every kernel of a variant: bits of a code, and groups as the layout keeps them.
+struct Codes {
+  int bits;
+  int64_t group;
+};
+constexpr Codes kCodes[] = {{4, 32}, {4, 128}, {8, 32}, {8, 128}};
+/// Wide enough for a warp to bring x to shared memory in two parts.
+constexpr int64_t kWide = 4096;
+/// Rows that are to be normalised. One number makes most of the sum of squares, and it belongs to a
+/// lane that every exchange between lanes must bring along.
+std::vector<float> rows_to_normalize(int rows, uint32_t seed) {
+  std::vector<float> x = random_floats(static_cast<size_t>(rows * kWide), seed);
+  for (int row = 0; row < rows; ++row) x[static_cast<size_t>(row * kWide + 31 * 4 + 1)] = 200.f;
+  return x;
+}
+/// Units of x at a time: what the host would choose, and as few as there may be.
+constexpr int kStagedUnits[] = {0, kQuantizedGemvAhead};
+
 /// What a published layer may look like: bits, groups, zero points, segments; widths and heights
 /// that do and do not fill tiles.
 const QuantizedMatrixSpec kMatrices[] = {
@@ -162,13 +180,15 @@ TEST(products_are_those_of_double_precision_and_the_same_for_any_rows) {
 
 TEST(staging_a_part_of_the_input_at_a_time_changes_no_bits) {
   Gpu gpu;
-  for (const QuantizedMatrixSpec& spec :
-       {QuantizedMatrixSpec{24, 4096, 4, 128, true, 1}, {40, 2048, 8, 128, false, 2}}) {
-    const QuantizedWeights weights(gpu, spec, 5);
-    const auto x = narrow(random_floats(static_cast<size_t>(2 * spec.in_features), 6), Half::kBf16);
-    const std::vector<float> all = product(gpu, weights, Half::kBf16, x, 2);
-    const std::vector<float> part = product(gpu, weights, Half::kBf16, x, 2, kQuantizedGemvAhead);
-    for (size_t i = 0; i < all.size(); ++i) CHECK_EQ(part[i], all[i]);
+  for (const Half type : kHalves) {
+    for (const Codes& codes : kCodes) {
+      const QuantizedMatrixSpec spec{24, kWide, codes.bits, codes.group, codes.bits == 4, 1};
+      const QuantizedWeights weights(gpu, spec, 5);
+      const auto x = narrow(random_floats(static_cast<size_t>(2 * kWide), 6), type);
+      const std::vector<float> all = product(gpu, weights, type, x, 2);
+      const std::vector<float> part = product(gpu, weights, type, x, 2, kQuantizedGemvAhead);
+      for (size_t i = 0; i < all.size(); ++i) CHECK_EQ(part[i], all[i]);
+    }
   }
 }
 
@@ -217,65 +237,175 @@ TEST(residual_is_added_to_and_nothing_else_written) {
   }
 }
 
+/// Logits, and sums that are added to, of normalised rows.
+template <class Epilogue>
+void check_normalized_product(Gpu& gpu, const std::string& variant, const Codes& codes, Half type,
+                              int staged_units) {
+  const QuantizedMatrixSpec spec{20, kWide, codes.bits, codes.group, false, 1};
+  const QuantizedWeights weights(gpu, spec, 12);
+  const std::vector<float> x = rows_to_normalize(3, 13), norm = random_floats(kWide, 14);
+  const auto device_x = gpu.upload(x), device_norm = gpu.upload(norm);
+  auto out = gpu.filled<float>(3 * 20, 0);
+  QuantizedGemvKernelParams<Epilogue> params{};
+  params.gemv.x = device_x.get();
+  params.gemv.norm_weight = device_norm.get();
+  params.gemv.x_stride = kWide;
+  params.gemv.rows = 3;
+  params.gemv.eps = 1e-6f;
+  params.epilogue = {out.get(), 20};
+  run(gpu, weights, variant, type, params, staged_units);
+  const std::vector<float> n = normalized(x, norm, 1e-6f, type);
+  const std::vector<float> actual = gpu.download(out);
+  for (size_t i = 0; i < actual.size(); ++i) {
+    const auto column = static_cast<int64_t>(i % 20);
+    const float* row = &n[i / 20 * static_cast<size_t>(kWide)];
+    CHECK(std::fabs(static_cast<double>(actual[i]) - dot(weights, column, row)) <=
+          normalized_tolerance(weights, column, row, type));
+  }
+}
+
 TEST(logits_are_products_of_the_normalised_row) {
   Gpu gpu;
   for (const Half type : kHalves) {
-    for (const QuantizedMatrixSpec& spec :
-         {QuantizedMatrixSpec{50, 384, 8, 128, false, 1}, {50, 384, 4, 32, false, 1}}) {
-      const QuantizedWeights weights(gpu, spec, 12);
-      const std::vector<float> x = random_floats(4 * 384, 13), norm = random_floats(384, 14);
-      const auto device_x = gpu.upload(x), device_norm = gpu.upload(norm);
-      auto out = gpu.filled<float>(4 * 50, 0xff);
-      QuantizedGemvKernelParams<LogitsEpilogue> params{};
-      params.gemv.x = device_x.get();
-      params.gemv.norm_weight = device_norm.get();
-      params.gemv.x_stride = 384;
-      params.gemv.rows = 4;
-      params.gemv.eps = 1e-6f;
-      params.epilogue = {out.get(), 50};
-      run(gpu, weights, "logits", type, params);
-      const std::vector<float> n = normalized(x, norm, 1e-6f, type);
-      const std::vector<float> logits = gpu.download(out);
-      for (size_t i = 0; i < logits.size(); ++i) {
-        const auto column = static_cast<int64_t>(i % 50);
-        const float* row = &n[i / 50 * 384];
-        CHECK(std::fabs(static_cast<double>(logits[i]) - dot(weights, column, row)) <=
-              normalized_tolerance(weights, column, row, type));
+    for (const Codes& codes : kCodes) {
+      for (const int staged : kStagedUnits) {
+        check_normalized_product<LogitsEpilogue>(gpu, "logits", codes, type, staged);
       }
     }
+  }
+}
+
+TEST(a_residual_may_be_of_normalised_rows) {
+  Gpu gpu;
+  for (const Half type : kHalves) {
+    for (const Codes& codes : kCodes) {
+      check_normalized_product<ResidualEpilogue>(gpu, "residual", codes, type, 0);
+    }
+  }
+}
+
+void check_swiglu(Gpu& gpu, const Codes& codes, int64_t inner, Half type, int staged_units) {
+  QuantizedMatrixSpec spec{2 * inner, kWide, codes.bits, codes.group, true, 1};
+  spec.pair_distance = inner;
+  const QuantizedWeights weights(gpu, spec, 15);
+  const std::vector<float> x = rows_to_normalize(3, 16), norm(kWide, 0.0125f);
+  const auto device_x = gpu.upload(x), device_norm = gpu.upload(norm);
+  auto out = gpu.filled<uint16_t>(static_cast<size_t>(3 * inner), 0xff);
+  QuantizedGemvKernelParams<SwiGluEpilogue> params{};
+  params.gemv.x = device_x.get();
+  params.gemv.norm_weight = device_norm.get();
+  params.gemv.x_stride = kWide;
+  params.gemv.rows = 3;
+  params.gemv.eps = 1e-6f;
+  params.epilogue = {out.get(), inner};
+  run(gpu, weights, "swiglu", type, params, staged_units);
+  const std::vector<float> n = normalized(x, norm, 1e-6f, type);
+  const std::vector<float> actual = widen(gpu.download(out), type);
+  for (size_t i = 0; i < actual.size(); ++i) {
+    const auto column = static_cast<int64_t>(i) % inner;
+    const float* row = &n[i / static_cast<size_t>(inner) * static_cast<size_t>(kWide)];
+    const double gate = dot(weights, column, row), up = dot(weights, column + inner, row);
+    const double expected = gate / (1 + std::exp(-gate)) * up;
+    const double slack =
+        normalized_tolerance(weights, column, row, type) * (std::fabs(up) + 1) +
+        normalized_tolerance(weights, column + inner, row, type) * (std::fabs(gate) + 1);
+    CHECK(std::fabs(static_cast<double>(actual[i]) - expected) <=
+          slack + std::fabs(expected) * 0x1p-7);
   }
 }
 
 TEST(swiglu_pairs_a_gate_with_what_it_lets_through) {
   Gpu gpu;
   for (const Half type : kHalves) {
-    for (const int64_t inner : {int64_t{24}, int64_t{36}}) {
-      QuantizedMatrixSpec spec{2 * inner, 256, 4, 128, true, 1};
-      spec.pair_distance = inner;
-      const QuantizedWeights weights(gpu, spec, 15);
-      std::vector<float> x = random_floats(3 * 256, 16), norm(256, 0.05f);
-      const auto device_x = gpu.upload(x), device_norm = gpu.upload(norm);
-      auto out = gpu.filled<uint16_t>(static_cast<size_t>(3 * inner), 0xff);
-      QuantizedGemvKernelParams<SwiGluEpilogue> params{};
-      params.gemv.x = device_x.get();
-      params.gemv.norm_weight = device_norm.get();
-      params.gemv.x_stride = 256;
-      params.gemv.rows = 3;
-      params.gemv.eps = 1e-6f;
-      params.epilogue = {out.get(), inner};
-      run(gpu, weights, "swiglu", type, params);
-      const std::vector<float> n = normalized(x, norm, 1e-6f, type);
-      const std::vector<float> actual = widen(gpu.download(out), type);
-      for (size_t i = 0; i < actual.size(); ++i) {
-        const auto column = static_cast<int64_t>(i) % inner;
-        const float* row = &n[i / static_cast<size_t>(inner) * 256];
-        const double gate = dot(weights, column, row), up = dot(weights, column + inner, row);
-        const double expected = gate / (1 + std::exp(-gate)) * up;
-        const double slack =
-            normalized_tolerance(weights, column, row, type) * (std::fabs(up) + 1) +
-            normalized_tolerance(weights, column + inner, row, type) * (std::fabs(gate) + 1);
-        CHECK(std::fabs(static_cast<double>(actual[i]) - expected) <=
-              slack + std::fabs(expected) * 0x1p-7);
+    for (const Codes& codes : kCodes) {
+      check_swiglu(gpu, codes, 36, type, 0);
+      check_swiglu(gpu, codes, 8, type, kQuantizedGemvAhead);
+    }
+  }
+}
+
+void check_qkv(Gpu& gpu, const Codes& codes, int32_t head_dim, Half type, int staged_units) {
+  const int32_t heads = 3, kv_heads = 2, half = head_dim / 2;
+  const int64_t out_features = (heads + 2 * kv_heads) * head_dim;
+  QuantizedMatrixSpec spec{out_features, kWide, codes.bits, codes.group, false, 1};
+  spec.pair_distance = half;
+  const QuantizedWeights weights(gpu, spec, 17);
+  // Two sequences: a token at position 33, in the second block; two at positions 0 and 1.
+  const auto first_row = gpu.upload<int32_t>({0, 1}), num_tokens = gpu.upload<int32_t>({1, 2});
+  const auto num_cached = gpu.upload<int32_t>({33, 0});
+  const auto block_table = gpu.upload<int32_t>({3, 1, 2, -1});
+  const auto row_sequence = gpu.upload<int32_t>({0, 1, 1});
+  const int place[3] = {1 * kKvTokens + 1, 2 * kKvTokens, 2 * kKvTokens + 1};  // block, token
+
+  const std::vector<float> x = rows_to_normalize(3, 18), norm(kWide, 0.025f);
+  const std::vector<float> bias = random_floats(static_cast<size_t>(out_features), 19);
+  const std::vector<float> angles = random_floats(static_cast<size_t>(3 * half), 20);
+  std::vector<float> cos, sin;
+  for (const float angle : angles) cos.push_back(std::cos(angle)), sin.push_back(std::sin(angle));
+  const auto device_x = gpu.upload(x), device_norm = gpu.upload(norm);
+  const auto device_bias = gpu.upload(bias), device_cos = gpu.upload(cos),
+             device_sin = gpu.upload(sin);
+  auto q = gpu.filled<uint16_t>(static_cast<size_t>(3 * heads * head_dim), 0xff);
+  const auto cache_size = static_cast<size_t>(4 * kv_heads * 2 * kKvTokens * head_dim);
+  auto cache = gpu.filled<uint16_t>(cache_size, 0xab);
+
+  QuantizedGemvKernelParams<QkvEpilogue> params{};
+  params.gemv.x = device_x.get();
+  params.gemv.norm_weight = device_norm.get();
+  params.gemv.x_stride = kWide;
+  params.gemv.rows = 3;
+  params.gemv.eps = 1e-6f;
+  QkvEpilogue& e = params.epilogue;
+  e.bias = device_bias.get();
+  e.cos = device_cos.get();
+  e.sin = device_sin.get();
+  e.q = q.get();
+  e.cache = cache.get();
+  e.sequences = {first_row.get(),   num_tokens.get(),   num_cached.get(),
+                 block_table.get(), row_sequence.get(), 2};
+  e.q_stride = heads * head_dim;
+  e.table_stride = half;
+  e.heads = heads;
+  e.kv_heads = kv_heads;
+  e.head_dim = head_dim;
+  run(gpu, weights, "qkv", type, params, staged_units);
+
+  const std::vector<float> n = normalized(x, norm, 1e-6f, type);
+  const std::vector<uint16_t> cached = gpu.download(cache), queries = gpu.download(q);
+  size_t written = 0;
+  for (const uint16_t bits : cached) written += bits != 0xabab;
+  CHECK(written >= 3 * 2 * static_cast<size_t>(kv_heads * head_dim) - 2);
+  CHECK(written <= 3 * 2 * static_cast<size_t>(kv_heads * head_dim));
+  for (int row = 0; row < 3; ++row) {
+    const float* in = &n[static_cast<size_t>(row * kWide)];
+    for (int head = 0; head < heads + 2 * kv_heads; ++head) {
+      for (int i = 0; i < head_dim; ++i) {
+        const auto sum = [&](int at) {
+          const int column = head * head_dim + at;
+          return dot(weights, column, in) + static_cast<double>(bias[static_cast<size_t>(column)]);
+        };
+        double expected = sum(i);
+        if (head < heads + kv_heads) {
+          const auto angle = static_cast<size_t>(row * half + i % half);
+          const double other = i < half ? -sum(i + half) : sum(i - half);
+          expected =
+              expected * static_cast<double>(cos[angle]) + other * static_cast<double>(sin[angle]);
+        }
+        size_t at = static_cast<size_t>((row * heads + head) * head_dim + i);
+        if (head >= heads) {
+          const int kind = head < heads + kv_heads ? 0 : 1;
+          const int kv_head = (head - heads) % kv_heads;
+          const int block = place[row] / kKvTokens, token = place[row] % kKvTokens;
+          at = static_cast<size_t>(
+              (((block * kv_heads + kv_head) * 2 + kind) * kKvTokens + token) * head_dim + i);
+        }
+        const float actual = widen(head < heads ? queries[at] : cached[at], type);
+        const int column = head * head_dim + i;
+        const int pair = head * head_dim + (i + half) % head_dim;
+        CHECK(std::fabs(static_cast<double>(actual) - expected) <=
+              normalized_tolerance(weights, column, in, type) +
+                  normalized_tolerance(weights, pair, in, type) +
+                  std::fabs(expected) * (type == Half::kBf16 ? 0x1p-7 : 0x1p-10));
       }
     }
   }
@@ -283,91 +413,11 @@ TEST(swiglu_pairs_a_gate_with_what_it_lets_through) {
 
 TEST(qkv_is_biased_rotated_and_appended) {
   Gpu gpu;
-  for (const int32_t head_dim : {32, 128}) {
-    const int32_t heads = 3, kv_heads = 2, half = head_dim / 2;
-    const int64_t out_features = (heads + 2 * kv_heads) * head_dim;
-    QuantizedMatrixSpec spec{out_features, 256, 8, 128, false, 1};
-    spec.pair_distance = half;
-    const QuantizedWeights weights(gpu, spec, 17);
-    // Two sequences: a token at position 33, in the second block; two at positions 0 and 1.
-    const auto first_row = gpu.upload<int32_t>({0, 1}), num_tokens = gpu.upload<int32_t>({1, 2});
-    const auto num_cached = gpu.upload<int32_t>({33, 0});
-    const auto block_table = gpu.upload<int32_t>({3, 1, 2, -1});
-    const auto row_sequence = gpu.upload<int32_t>({0, 1, 1});
-    const int place[3] = {1 * kKvTokens + 1, 2 * kKvTokens, 2 * kKvTokens + 1};  // block, token
-
-    std::vector<float> x = random_floats(3 * 256, 18), norm(256, 0.1f);
-    const std::vector<float> bias = random_floats(static_cast<size_t>(out_features), 19);
-    const std::vector<float> angles = random_floats(static_cast<size_t>(3 * half), 20);
-    std::vector<float> cos, sin;
-    for (const float angle : angles) cos.push_back(std::cos(angle)), sin.push_back(std::sin(angle));
-    const auto device_x = gpu.upload(x), device_norm = gpu.upload(norm);
-    const auto device_bias = gpu.upload(bias), device_cos = gpu.upload(cos),
-               device_sin = gpu.upload(sin);
-    auto q = gpu.filled<uint16_t>(static_cast<size_t>(3 * heads * head_dim), 0xff);
-    const auto cache_size = static_cast<size_t>(4 * kv_heads * 2 * kKvTokens * head_dim);
-    auto cache = gpu.filled<uint16_t>(cache_size, 0xab);
-
-    QuantizedGemvKernelParams<QkvEpilogue> params{};
-    params.gemv.x = device_x.get();
-    params.gemv.norm_weight = device_norm.get();
-    params.gemv.x_stride = 256;
-    params.gemv.rows = 3;
-    params.gemv.eps = 1e-6f;
-    QkvEpilogue& e = params.epilogue;
-    e.bias = device_bias.get();
-    e.cos = device_cos.get();
-    e.sin = device_sin.get();
-    e.q = q.get();
-    e.cache = cache.get();
-    e.sequences = {first_row.get(),   num_tokens.get(),   num_cached.get(),
-                   block_table.get(), row_sequence.get(), 2};
-    e.q_stride = heads * head_dim;
-    e.table_stride = half;
-    e.heads = heads;
-    e.kv_heads = kv_heads;
-    e.head_dim = head_dim;
-    run(gpu, weights, "qkv", Half::kFp16, params);
-
-    const std::vector<float> n = normalized(x, norm, 1e-6f, Half::kFp16);
-    const std::vector<uint16_t> cached = gpu.download(cache), queries = gpu.download(q);
-    size_t written = 0;
-    for (const uint16_t bits : cached) written += bits != 0xabab;
-    CHECK(written >= 3 * 2 * static_cast<size_t>(kv_heads * head_dim) - 2);
-    CHECK(written <= 3 * 2 * static_cast<size_t>(kv_heads * head_dim));
-    for (int row = 0; row < 3; ++row) {
-      const float* in = &n[static_cast<size_t>(row) * 256];
-      for (int head = 0; head < heads + 2 * kv_heads; ++head) {
-        for (int i = 0; i < head_dim; ++i) {
-          const auto sum = [&](int at) {
-            const int column = head * head_dim + at;
-            return dot(weights, column, in) +
-                   static_cast<double>(bias[static_cast<size_t>(column)]);
-          };
-          double expected = sum(i);
-          if (head < heads + kv_heads) {
-            const auto angle = static_cast<size_t>(row * half + i % half);
-            const double other = i < half ? -sum(i + half) : sum(i - half);
-            expected = expected * static_cast<double>(cos[angle]) +
-                       other * static_cast<double>(sin[angle]);
-          }
-          size_t at = static_cast<size_t>((row * heads + head) * head_dim + i);
-          if (head >= heads) {
-            const int kind = head < heads + kv_heads ? 0 : 1;
-            const int kv_head = (head - heads) % kv_heads;
-            const int block = place[row] / kKvTokens, token = place[row] % kKvTokens;
-            at = static_cast<size_t>(
-                (((block * kv_heads + kv_head) * 2 + kind) * kKvTokens + token) * head_dim + i);
-          }
-          const float actual = widen(head < heads ? queries[at] : cached[at], Half::kFp16);
-          const int column = head * head_dim + i;
-          const int pair = head * head_dim + (i + half) % head_dim;
-          CHECK(std::fabs(static_cast<double>(actual) - expected) <=
-                normalized_tolerance(weights, column, in, Half::kFp16) +
-                    normalized_tolerance(weights, pair, in, Half::kFp16) +
-                    std::fabs(expected) * 0x1p-10);
-        }
-      }
+  for (const Half type : kHalves) {
+    for (const Codes& codes : kCodes) {
+      check_qkv(gpu, codes, 32, type, kQuantizedGemvAhead);
     }
   }
+  check_qkv(gpu, {8, 128}, 128, Half::kFp16, 0);
+  check_qkv(gpu, {4, 128}, 128, Half::kBf16, 0);
 }
