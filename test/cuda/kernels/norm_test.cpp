@@ -24,7 +24,7 @@ struct Problem {
     for (size_t i = 0; i < x.size(); ++i) x[i] += mean * static_cast<float>(i / cols + 1);
     // One number makes most of the sums, so that no other part of the row passes for its part.
     for (size_t row = 0; row < rows; ++row) {
-      x[row * cols + (row + 3) * cols / 7] += 3.f * std::sqrt(static_cast<float>(cols));
+      x[row * cols + (row + 3) % 7 * cols / 7] += 3.f * std::sqrt(static_cast<float>(cols));
     }
   }
 };
