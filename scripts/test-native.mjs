@@ -44,7 +44,7 @@ run(
 )
 run(
   ...['ctest', '--test-dir', folder, '-C', buildType, '--output-on-failure', '--no-tests=error'],
-  ...(labels.length > 0 ? ['-L', labels.join('|')] : []),
+  ...(labels.length > 0 ? ['-L', `^(${labels.join('|')})$`] : []),
 )
 
 function run(command, ...args) {
