@@ -134,10 +134,11 @@ void MatrixProducts::check(blas::Status status, const char* what) const {
               {{"cublasStatus", int64_t{status}}});
 }
 
-const MatrixProducts::Choice& MatrixProducts::choose(const Key& key, const Layouts& layouts) {
+const MatrixProducts::Choice& MatrixProducts::choose(const Key& key) {
   const auto known = choices_.find(key);
   if (known != choices_.end()) return known->second;
   const Blas& call = *blas_;
+  const Layouts layouts(*this, key, std::get<0>(key));
   blas::Preference preference = nullptr;
   check(call->preference_create(&preference), "choosing an algorithm");
   const size_t workspace = kWorkspaceBytes;
@@ -162,21 +163,34 @@ const MatrixProducts::Choice& MatrixProducts::choose(const Key& key, const Layou
   return choices_.emplace(key, Choice{result.algorithm, result.workspace_bytes}).first->second;
 }
 
+blas::Status MatrixProducts::run(const Choice& choice, const Layouts& layouts, const Tensor& out,
+                                 const Tensor& x, const void* weight, bool add,
+                                 api::Stream stream) {
+  const float one = 1;
+  const float beta = add ? 1 : 0;
+  return (*blas_)->matmul(handle_, descriptor_, &one, weight, layouts.weight, x.data, layouts.x,
+                          &beta, out.data, layouts.out, out.data, layouts.out, &choice.algorithm,
+                          workspace_.data(), choice.workspace_bytes, stream);
+}
+
 void MatrixProducts::multiply(const Tensor& out, const Tensor& x, const void* weight, bool add,
                               api::Stream stream) {
   if (out.rows == 0) return;
-  const Blas& call = *blas_;
-  const int64_t rows = row_class(out.rows);
-  const Key key{rows, out.cols, x.cols, out.row_stride, x.row_stride, out.dtype, x.dtype, add};
-  if (!choices_.contains(key)) choose(key, Layouts(*this, key, rows));
-  const Choice& choice = choices_.at(key);
-  const Layouts layouts(*this, key, out.rows);
-  const float one = 1;
-  const float beta = add ? 1 : 0;
-  check(call->matmul(handle_, descriptor_, &one, weight, layouts.weight, x.data, layouts.x, &beta,
-                     out.data, layouts.out, out.data, layouts.out, &choice.algorithm,
-                     workspace_.data(), choice.workspace_bytes, stream),
-        "a matrix product");
+  const auto key_for = [&](int64_t rows) {
+    return Key{rows, out.cols, x.cols, out.row_stride, x.row_stride, out.dtype, x.dtype, add};
+  };
+  const Key of_rows = key_for(out.rows);
+  const Layouts layouts(*this, of_rows, out.rows);
+  const auto attempt = [&](const Key& key) {
+    return run(choose(key), layouts, out, x, weight, add, stream);
+  };
+  // Chosen for these rows: none of their class's was taken before, or they are the class.
+  const bool is_known = choices_.contains(of_rows);
+  blas::Status status = attempt(is_known ? of_rows : key_for(row_class(out.rows)));
+  if (!is_known && (status == blas::kNotSupported || status == blas::kInvalidValue)) {
+    status = attempt(of_rows);
+  }
+  check(status, "a matrix product");
 }
 
 }  // namespace qvl::cuda

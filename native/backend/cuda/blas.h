@@ -67,7 +67,8 @@ class MatrixProducts {
 
   /// out [T, N] = x [T, K] * weight^T, or with `add` out += that. weight [N, K] and x have one
   /// 16-bit type; out has it too or is F32. Sums are F32. Products whose numbers of rows are in
-  /// one class (see blas.cpp) use one algorithm, so that a row's result is the same in all of them.
+  /// one class (see blas.cpp) use one algorithm, so that a row's result is the same in all of them;
+  /// where the library does not take it for some number, that has one of its own.
   void multiply(const Tensor& out, const Tensor& x, const void* weight, bool add,
                 api::Stream stream);
 
@@ -79,7 +80,9 @@ class MatrixProducts {
   };
   struct Layouts;
 
-  const Choice& choose(const Key& key, const Layouts& layouts);
+  const Choice& choose(const Key& key);
+  blas::Status run(const Choice& choice, const Layouts& layouts, const Tensor& out, const Tensor& x,
+                   const void* weight, bool add, api::Stream stream);
   void check(blas::Status status, const char* what) const;
 
   Device& device_;

@@ -18,6 +18,8 @@ using MatrixLayout = struct MatrixLayoutData*;
 using Preference = struct PreferenceData*;
 
 inline constexpr Status kSuccess = 0;
+inline constexpr Status kInvalidValue = 7;
+inline constexpr Status kNotSupported = 15;
 // cudaDataType_t
 inline constexpr int kF32 = 0;
 inline constexpr int kF16 = 2;

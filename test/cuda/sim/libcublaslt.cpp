@@ -5,6 +5,7 @@
 #include <cuda.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -356,6 +357,7 @@ Status cublasLtMatmulAlgoGetHeuristic(Handle*, MatmulDescriptor* d, MatrixLayout
   r.workspace = std::min<size_t>(p->workspace, size_t{1} << 20);
   r.algorithm.data[1] = r.workspace;
   for (int i = 0; i < 4; ++i) r.algorithm.data[2 + i] = p->alignment[i];
+  r.algorithm.data[6] = out->cols;
   results[0] = r;
   *found = 1;
   return kSuccess;
@@ -369,6 +371,9 @@ Status cublasLtMatmul(Handle*, MatmulDescriptor* d, const void* alpha, const voi
   if (const Status s = check(*d, *al, *bl, *cl, *ol)) return s;
   if (!algorithm || algorithm->data[0] != kAlgorithmMark)
     return refuse(kInvalidValue, "an algorithm that no heuristic gave");
+  // The library need not take an algorithm for another shape than it was chosen for.
+  if (std::getenv("QWEN2_VL_SIM_CUBLASLT_EXACT") && algorithm->data[6] != ol->cols)
+    return kNotSupported;
   if (algorithm->data[1] > workspace_bytes)
     return refuse(kInvalidValue, "a workspace of " + std::to_string(workspace_bytes) +
                                      " bytes; the algorithm needs " +

@@ -46,7 +46,8 @@ void start() {
   static const bool started = [] {
     CUcontext context = nullptr;
     cuInit(0);
-    return cuDevicePrimaryCtxRetain(&context, 0) == CUDA_SUCCESS;
+    return cuDevicePrimaryCtxRetain(&context, 0) == CUDA_SUCCESS &&
+           cuCtxSetCurrent(context) == CUDA_SUCCESS;
   }();
   CHECK(started);
 }

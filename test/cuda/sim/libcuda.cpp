@@ -47,9 +47,12 @@ CUresult ready() {
   if (!state().initialised) return CUDA_ERROR_NOT_INITIALIZED;
   return Device::instance().error();
 }
+// What the calling thread made current: every thread has to, as with the real driver.
+thread_local CUcontext current_context = nullptr;
 CUresult ready_with_context() {
   if (const CUresult r = ready()) return r;
-  return state().contexts > 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+  const bool is_there = state().contexts > 0 && current_context != nullptr;
+  return is_there ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
 bool is_pinned(const void* p, size_t bytes) {
@@ -270,13 +273,15 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice) {
   --state().contexts;
   return CUDA_SUCCESS;
 }
-CUresult cuCtxSetCurrent(CUcontext) {
+CUresult cuCtxSetCurrent(CUcontext context) {
   RETURN_UNLESS_READY(ready());
+  if (context != nullptr && state().contexts == 0) return CUDA_ERROR_INVALID_CONTEXT;
+  current_context = context;
   return CUDA_SUCCESS;
 }
 CUresult cuCtxGetCurrent(CUcontext* context) {
   RETURN_UNLESS_READY(ready());
-  *context = state().contexts ? reinterpret_cast<CUcontext>(&state()) : nullptr;
+  *context = state().contexts > 0 ? current_context : nullptr;
   return CUDA_SUCCESS;
 }
 CUresult cuCtxSynchronize() {

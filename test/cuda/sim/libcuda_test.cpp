@@ -10,6 +10,7 @@
 #include <fstream>
 #include <functional>
 #include <sstream>
+#include <thread>
 
 #include "check.h"
 #include "ptx_kernel.h"
@@ -67,6 +68,7 @@ struct Gpu {
   explicit Gpu(const std::string& body, int parameters) {
     CHECK_EQ(cuInit(0), CUDA_SUCCESS);
     CHECK_EQ(cuDevicePrimaryCtxRetain(&context, 0), CUDA_SUCCESS);
+    CHECK_EQ(cuCtxSetCurrent(context), CUDA_SUCCESS);
     CHECK_EQ(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
     CHECK_EQ(cuModuleLoadData(&module, ptx_text(body, parameters).c_str()), CUDA_SUCCESS);
     CHECK_EQ(cuModuleGetFunction(&kernel, module, "kernel"), CUDA_SUCCESS);
@@ -236,6 +238,21 @@ TEST(devices_and_versions_are_what_the_environment_says) {
   });
   in_child({{"QWEN2_VL_SIM_DEVICES", "0"}}, [] { CHECK_EQ(cuInit(0), CUDA_ERROR_NO_DEVICE); });
   in_child({{"QWEN2_VL_SIM_INIT_ERROR", "999"}}, [] { CHECK_EQ(cuInit(0), CUDA_ERROR_UNKNOWN); });
+}
+
+TEST(every_thread_has_to_make_the_context_current) {
+  in_child({}, [] {
+    Gpu gpu(kAddOne, 1);
+    CUresult before = CUDA_SUCCESS, after = CUDA_ERROR_UNKNOWN;
+    std::thread([&] {
+      CUdeviceptr p = 0;
+      before = cuMemAlloc(&p, 4);
+      cuCtxSetCurrent(gpu.context);
+      after = cuMemAlloc(&p, 4);
+    }).join();
+    CHECK_EQ(before, CUDA_ERROR_INVALID_CONTEXT);
+    CHECK_EQ(after, CUDA_SUCCESS);
+  });
 }
 
 TEST(launches_beyond_the_limits_are_refused) {
