@@ -52,6 +52,27 @@ foreach(source ${sources})
   set_tests_properties(cuda/sim/${name} PROPERTIES LABELS cuda)
 endforeach()
 
+# The backend's declarations of NVIDIA's interfaces, held against the headers. cublasLt.h is no part of the
+# toolkit's compiler: QVL_CUBLAS_INCLUDE names its folder, or scripts/fetch-cublas-headers.sh brings it.
+find_path(QVL_CUBLAS_INCLUDE cublasLt.h
+  HINTS ${QVL_CUDA_INCLUDE} ${CMAKE_SOURCE_DIR}/build/cublas/include NO_DEFAULT_PATH)
+set(interfaces driver)
+if(QVL_CUBLAS_INCLUDE)
+  list(APPEND interfaces blas)
+endif()
+foreach(interface ${interfaces})
+  set(name ${interface}_api_test)
+  add_executable(cuda_${name} ${CMAKE_SOURCE_DIR}/test/cuda/api/${name}.cpp ${CMAKE_SOURCE_DIR}/test/native/main.cpp)
+  target_include_directories(cuda_${name} PRIVATE
+    ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/test/cuda ${CMAKE_SOURCE_DIR}/native)
+  target_include_directories(cuda_${name} SYSTEM PRIVATE ${QVL_CUDA_INCLUDE})
+  if(QVL_CUBLAS_INCLUDE)
+    target_include_directories(cuda_${name} SYSTEM PRIVATE ${QVL_CUBLAS_INCLUDE})
+  endif()
+  add_test(NAME cuda/api/${name} COMMAND cuda_${name})
+  set_tests_properties(cuda/api/${name} PROPERTIES LABELS cuda)
+endforeach()
+
 # The kernels' tests, on what nvcc made for three architectures. With QVL_TEST_GPU set they run on the
 # machine's own GPU and driver instead.
 option(QVL_TEST_GPU "Run the CUDA tests on this machine's GPU" OFF)

@@ -22,9 +22,9 @@ std::vector<std::string> library_names() {
 
 /// The name of the first function that is missing, or null.
 const char* find_functions(const Library& library, Blas::Functions* functions) {
-#define QVL_FIND(member, symbol, parameters)                                               \
-  functions->member = reinterpret_cast<decltype(functions->member)>(library.find(symbol)); \
-  if (functions->member == nullptr) return symbol;
+#define QVL_FIND(member, symbol, parameters)                                                \
+  functions->member = reinterpret_cast<decltype(functions->member)>(library.find(#symbol)); \
+  if (functions->member == nullptr) return #symbol;
   QVL_CUBLASLT_FUNCTIONS(QVL_FIND)
 #undef QVL_FIND
   return nullptr;
@@ -143,14 +143,13 @@ const MatrixProducts::Choice& MatrixProducts::choose(const Key& key) {
   check(call->preference_create(&preference), "choosing an algorithm");
   const size_t workspace = kWorkspaceBytes;
   // No sums over parts of K by several blocks: their order would not be fixed.
-  const uint32_t no_reduction = 0;
   blas::HeuristicResult result{};
   int found = 0;
   blas::Status status =
       call->preference_set(preference, blas::kMaxWorkspaceBytes, &workspace, sizeof workspace);
   if (status == blas::kSuccess) {
-    status = call->preference_set(preference, blas::kReductionSchemes, &no_reduction,
-                                  sizeof no_reduction);
+    status = call->preference_set(preference, blas::kReductionSchemes, &blas::kNoReduction,
+                                  sizeof blas::kNoReduction);
   }
   if (status == blas::kSuccess) {
     status = call->get_heuristic(handle_, descriptor_, layouts.weight, layouts.x, layouts.out,

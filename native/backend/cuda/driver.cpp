@@ -52,9 +52,9 @@ namespace {
 /// Fills the table; the name of the first function that is missing, or null.
 template <class Functions>
 const char* find_functions(const Library& library, Functions* functions) {
-#define QVL_FIND(member, symbol, parameters)                                               \
-  functions->member = reinterpret_cast<decltype(functions->member)>(library.find(symbol)); \
-  if (functions->member == nullptr) return symbol;
+#define QVL_FIND(member, symbol, parameters)                                                \
+  functions->member = reinterpret_cast<decltype(functions->member)>(library.find(#symbol)); \
+  if (functions->member == nullptr) return #symbol;
   QVL_CUDA_DRIVER_FUNCTIONS(QVL_FIND)
 #undef QVL_FIND
   return nullptr;

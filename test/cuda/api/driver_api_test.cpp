@@ -6,11 +6,22 @@
 
 #include <cstddef>
 
+#include "api/same_signature.h"
+#include "backend/cuda/driver.h"
 #include "check.h"
 
 namespace api = qvl::cuda::api;
 
-TEST(declarations_are_those_of_the_toolkit) {
+using Functions = qvl::cuda::Driver::Functions;
+
+// Functions take what the header declares, which the compiler sees.
+#define QVL_COMPARE(member, symbol, parameters)                                                  \
+  static_assert(qvl::test::SameSignature<decltype(Functions::member), decltype(&symbol)>::value, \
+                #symbol);
+QVL_CUDA_DRIVER_FUNCTIONS(QVL_COMPARE)
+#undef QVL_COMPARE
+
+TEST(structures_are_those_of_the_toolkit) {
   CHECK_EQ(sizeof(api::LaunchConfig), sizeof(CUlaunchConfig));
   CHECK_EQ(offsetof(api::LaunchConfig, shared_bytes), offsetof(CUlaunchConfig, sharedMemBytes));
   CHECK_EQ(offsetof(api::LaunchConfig, stream), offsetof(CUlaunchConfig, hStream));
@@ -20,7 +31,13 @@ TEST(declarations_are_those_of_the_toolkit) {
   CHECK_EQ(offsetof(api::LaunchAttribute, value), offsetof(CUlaunchAttribute, value));
   CHECK_EQ(sizeof(api::DevicePointer), sizeof(CUdeviceptr));
   CHECK_EQ(sizeof(api::Result), sizeof(CUresult));
+  CHECK_EQ(offsetof(api::LaunchAttribute, id), offsetof(CUlaunchAttribute, id));
+  CHECK_EQ(offsetof(api::LaunchConfig, grid_x), offsetof(CUlaunchConfig, gridDimX));
+  CHECK_EQ(offsetof(api::LaunchConfig, block_x), offsetof(CUlaunchConfig, blockDimX));
+}
 
+TEST(values_are_those_of_the_toolkit) {
+  CHECK_EQ(api::kSuccess, int{CUDA_SUCCESS});
   CHECK_EQ(api::kOutOfMemory, int{CUDA_ERROR_OUT_OF_MEMORY});
   CHECK_EQ(api::kNoDevice, int{CUDA_ERROR_NO_DEVICE});
   CHECK_EQ(api::kNotFound, int{CUDA_ERROR_NOT_FOUND});
