@@ -68,7 +68,9 @@ async function onCpu(
   options: DeviceOptions,
   reason: string,
 ): Promise<DeviceChoice> {
-  const plan = await planMemory(checkpoint, options, binding.cpuInfo().availableMemoryBytes)
+  const availableBytes = binding.cpuInfo().availableMemoryBytes
+  const budget = { availableBytes, kvShare: KV_SHARE.cpu, owner: 'the system' } as const
+  const plan = await planMemory(checkpoint, options, budget)
   const { dtype = 'auto' } = options
   return { cudaDevice: null, reason, plan, dtype: dtype === 'auto' ? undefined : dtype }
 }
@@ -89,8 +91,11 @@ async function onCuda(
   const plan = await planMemory(
     checkpoint,
     { ...options, dtype, kvCacheType: dtype },
-    Math.max((found.freeBytes ?? found.memoryBytes) - WORKING_BYTES, 1),
-    KV_SHARE,
+    {
+      availableBytes: Math.max((found.freeBytes ?? found.memoryBytes) - WORKING_BYTES, 1),
+      kvShare: KV_SHARE.cuda,
+      owner: 'the GPU',
+    },
   )
   const why = asked === 'auto' ? 'the first GPU that can be used' : 'the caller asked for it'
   return { cudaDevice: ordinal, reason: why, plan, dtype }
@@ -98,8 +103,11 @@ async function onCuda(
 
 /** What the driver, cuBLASLt and the modules of kernels take before the first tensor, rounded up. */
 const WORKING_BYTES = 2 ** 28
-/** Of what the weights leave free; the rest is for images and the activations of a step. */
-const KV_SHARE = 0.6
+/**
+ * What the KV cache may have of the memory that the weights leave. On a GPU the rest is for images and the activations
+ * of a step; a machine has more to do.
+ */
+const KV_SHARE = { cpu: 0.25, cuda: 0.6 } as const
 
 /** What keeps every GPU from being used; undefined when one might be. */
 function missingBesideDevices(info: Awaited<ReturnType<NativeBinding['cudaInfo']>>) {

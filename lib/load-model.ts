@@ -79,7 +79,7 @@ const optionsSchema = z.strictObject({
   activations: z.enum(['fp32', 'int8']).optional(),
   /**
    * The most tokens of one prompt and its answer. Default: the checkpoint's own context, or what a
-   * quarter of the free memory holds as KV cache if that is less.
+   * quarter of the free memory holds as KV cache if that is less; on a GPU six tenths of what the weights leave free.
    */
   contextSize: z
     .int()
@@ -88,7 +88,7 @@ const optionsSchema = z.strictObject({
     .optional(),
   /**
    * Bytes for weights and KV cache together; mapped weights do not count. Default: a quarter of the free memory
-   * for the KV cache.
+   * for the KV cache, on a GPU six tenths of what the weights leave free.
    */
   memoryLimit: z.int().min(1).optional(),
   /**

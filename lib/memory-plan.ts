@@ -14,6 +14,15 @@ export interface MemoryOptions extends QuantizationOptions {
   maxConcurrency?: number | undefined
 }
 
+/** What there is to plan with. */
+export interface MemoryBudget {
+  /** 0 where the system does not say. */
+  availableBytes: number
+  /** Of what the weights leave, what the cache may take. */
+  kvShare: number
+  owner: 'the system' | 'the GPU'
+}
+
 /** The sizes that follow from the checkpoint, the options and the memory of the machine. */
 export interface MemoryPlan {
   contextSize: number
@@ -25,7 +34,6 @@ export interface MemoryPlan {
 }
 
 const defaultMaxConcurrency = 32
-const kvShareOfFreeMemory = 0.25
 /** Where the system does not say what it has, the cache is planned for a small machine. */
 const kvBytesWhenUnknown = 2 ** 30
 /** Below this a context holds no useful prompt. */
@@ -34,15 +42,12 @@ const smallestContext = 256
 /**
  * Plans the memory of a model before anything large is allocated.
  *
- * @param availableBytes what the system can give; 0 when it does not say.
- * @param kvShare what the cache may take of what the weights leave.
  * @throws OutOfMemoryError when the weights, or the smallest useful context beside them, do not fit.
  */
 export async function planMemory(
   checkpoint: Pick<Checkpoint, 'config' | 'weightFiles'>,
   options: MemoryOptions,
-  availableBytes: number,
-  kvShare = kvShareOfFreeMemory,
+  budget: MemoryBudget,
 ): Promise<MemoryPlan> {
   const { config } = checkpoint
   const { kvCacheType = 'auto', maxConcurrency = defaultMaxConcurrency, memoryLimit } = options
@@ -51,7 +56,7 @@ export async function planMemory(
   const kvBytesPerToken =
     2 * config.numLayers * config.numKvHeads * headDim * (kvDtype === 'fp32' ? 4 : 2)
 
-  const kvBytes = await kvBudget(checkpoint, options, availableBytes, kvShare)
+  const kvBytes = await kvBudget(checkpoint, options, budget)
   const affordable = Math.floor(kvBytes / kvBytesPerToken)
   const wanted = options.contextSize ?? config.maxPositionEmbeddings
   // A context that was asked for may exceed what is set aside by default, as its memory is only
@@ -68,9 +73,9 @@ export async function planMemory(
 async function kvBudget(
   { config, weightFiles }: Pick<Checkpoint, 'config' | 'weightFiles'>,
   { dtype = 'auto', weights = 'packed', memoryLimit, ...options }: MemoryOptions,
-  availableBytes: number,
-  kvShare: number,
+  budget: MemoryBudget,
 ): Promise<number> {
+  const { availableBytes, kvShare, owner } = budget
   const files = await Promise.all(weightFiles.map((file) => stat(file)))
   const storedBytes = files.reduce((sum, { size }) => sum + size, 0)
   const kept = dtype === 'auto' ? config.dtype : dtype
@@ -80,13 +85,13 @@ async function kvBudget(
     quantizedBytes +
     (storedBytes - quantizedBytes) * growth(config.dtype, dtype) -
     bytesSaved(config, options, kept === 'fp32' ? 4 : 2)
-  if (weights === 'mapped') return kvBudgetBesideMapped(weightBytes, memoryLimit, availableBytes)
+  if (weights === 'mapped') return kvBudgetBesideMapped(weightBytes, memoryLimit, budget)
   const limit = memoryLimit ?? (availableBytes > 0 ? availableBytes : Infinity)
   if (weightBytes > limit) {
     const isLimited = memoryLimit !== undefined
     throw new OutOfMemoryError(
       `The weights need ${mebibytes(weightBytes)}, but ` +
-        `${isLimited ? 'memoryLimit allows' : 'the system has'} ${mebibytes(limit)}. ` +
+        `${isLimited ? 'memoryLimit allows' : `${owner} has`} ${mebibytes(limit)}. ` +
         `${isLimited ? 'Raise memoryLimit' : 'Free memory'} or load a smaller checkpoint.`,
       { details: { requiredBytes: weightBytes, availableBytes: limit } },
     )
@@ -103,12 +108,12 @@ async function kvBudget(
 function kvBudgetBesideMapped(
   weightBytes: number,
   memoryLimit: number | undefined,
-  availableBytes: number,
+  { availableBytes, kvShare }: MemoryBudget,
 ): number {
   if (memoryLimit !== undefined) return memoryLimit
   if (availableBytes === 0) return kvBytesWhenUnknown
   const room = Math.min(weightBytes, availableBytes / 2)
-  return (availableBytes - room) * kvShareOfFreeMemory
+  return (availableBytes - room) * kvShare
 }
 
 function contextDoesNotFit(tokens: number, requiredBytes: number, availableBytes: number) {

@@ -28,7 +28,7 @@ import type { GenerateResult, GenerationEvent, TokenCount } from './generation/r
 import { prepareForModel, type PrepareImageOptions } from './generation/prepare-image.js'
 import { GenerationStream } from './generation/stream.js'
 import type { MemoryPlan } from './memory-plan.js'
-import { nativeBinding, type NativeMetrics, type NativeModel } from './native.js'
+import type { NativeMetrics, NativeModel } from './native.js'
 import type { MediaOptions } from './processor/media-options.js'
 import { storedQuantizationOf, type Quantization, type StoredQuantization } from './quantization.js'
 import type { PreparedImage } from './processor/prepared-image.js'
@@ -43,14 +43,17 @@ export interface ModelInfo {
   architecture: string
   device: {
     kind: 'cpu' | 'cuda'
-    /** The processor's name. */
+    /** The processor's or the GPU's name. */
     name: string
     /**
      * Of the kernels: `avx512_vnni`, `avx512`, `avx_vnni`, `avx2` or `sse42`; on arm64 `neon_dotprod`
-     * or `neon`; or `scalar`.
+     * or `neon`; or `scalar`. On a GPU its compute capability: `sm_90`.
      */
     instructionSet: string
+    /** That compute; on a GPU those that bring the weights to it. */
     threads: number
+    /** All memory of a GPU, in bytes. */
+    memoryBytes?: number
     /** Why it is this device. */
     reason: string
   }
@@ -67,7 +70,7 @@ export interface ModelInfo {
   /** The most tokens of one prompt and its answer. */
   contextSize: number
   maxConcurrency: number
-  /** Room for keys and values. Memory is committed as it is first used. */
+  /** Room for keys and values. Memory is committed as it is first used; on a GPU it is taken at once. */
   kvCache: { dtype: 'fp32' | 'bf16' | 'fp16'; tokens: number; bytesPerToken: number }
 }
 
@@ -126,7 +129,8 @@ export interface Model extends AsyncDisposable {
   metrics(): NativeMetrics
   /**
    * Forgets prompts, answers and images that are kept to serve later requests, prepared images excepted.
-   * Their memory goes back to the system, that of the KV cache only while no request runs.
+   * Their memory goes back to the system, that of the KV cache only while no request runs. On a GPU the KV cache
+   * keeps its memory, which another process could take.
    */
   clearCache(): Promise<void>
   /**
@@ -281,7 +285,8 @@ class LocalModel implements Model {
         contextSize,
         kvBytesPerToken: this.info.kvCache.bytesPerToken,
         weightsBytes: this.info.weightBytes,
-        availableBytes: this.#availableBytes(),
+        availableBytes: await this.#availableBytes(),
+        isOnGpu: this.info.device.kind === 'cuda',
         textTokens: counts.textTokens,
         maxTokens: Math.min(maxTokens, Math.max(contextSize - counts.promptTokens, 0)),
         answers: n,
@@ -292,9 +297,9 @@ class LocalModel implements Model {
     })
   }
 
-  /** What the system can give beside the weights; 0 when it does not say. */
-  #availableBytes(): number {
-    const available = nativeBinding().cpuInfo().availableMemoryBytes
+  /** What the device can give beside the weights; 0 when it does not say. */
+  async #availableBytes(): Promise<number> {
+    const available = await this.#context.native.availableBytes()
     if (this.info.weights === 'packed' || available === 0) return available
     // The system counts the pages of mapped files as free, but these are in use.
     return Math.max(available - this.info.weightBytes, 1)

@@ -205,6 +205,8 @@ export interface NativeDevice {
   name: string
   instructionSet: string
   threads: number
+  /** Of a GPU. */
+  memoryBytes?: number
 }
 
 export interface NativeModel {
@@ -228,6 +230,8 @@ export interface NativeModel {
    */
   compileGrammar(packed: Int32Array): Promise<NativeGrammar>
   metrics(): NativeMetrics
+  /** What the model's device can give beside what is in use; 0 when it does not say, or after dispose(). */
+  availableBytes(): Promise<number>
   /** Drops the prefix cache and the image cache, but for pinned items; resolves within one step. */
   clearCache(): Promise<void>
   /** Keeps the item's visual tokens, once encoded, until as many unpin() as pin() were called. */

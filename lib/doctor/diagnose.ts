@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { arch, availableParallelism, cpus, platform, release, totalmem } from 'node:os'
 import { join, relative } from 'node:path'
 import { bytesText } from '../bytes-text.js'
-import { findBinary, type NativeLibraryInfo } from '../native.js'
+import { findBinary, type NativeCudaInfo, type NativeLibraryInfo } from '../native.js'
 import { packageRoot } from '../package-root.js'
 import { cgroupLimits, type CgroupLimits } from './cgroup.js'
 import { cacheFinding } from './cache.js'
@@ -193,7 +193,7 @@ function cudaFinding({ binary, selfTest }: Probe): Finding {
   }
   const { built, driver, cublasLt, devices, usable, reason } = cuda
   const device = valueOf(selfTest)?.device
-  const names = devices.map(({ name, computeCapability }) => `${name} (${computeCapability})`)
+  const names = devices.map(deviceText)
   const state = usable ? names.join(', ') : reason
   const libraries = `driver ${libraryText(driver)}, cuBLASLt ${libraryText(cublasLt)}`
   const choice = usable && device ? `; a model runs on ${device.kind}: ${device.reason}` : ''
@@ -203,6 +203,12 @@ function cudaFinding({ binary, selfTest }: Probe): Finding {
     summary: `${state}; ${libraries}${choice}`,
     facts: { ...cuda, chosen: device?.kind ?? null },
   }
+}
+
+function deviceText(device: NativeCudaInfo['devices'][number]): string {
+  const { name, computeCapability, memoryBytes, freeBytes } = device
+  const free = freeBytes === null ? '' : `${bytesText(freeBytes)} free of `
+  return `${name} (${computeCapability}, ${free}${bytesText(memoryBytes)})`
 }
 
 function libraryText({ found, version, path }: NativeLibraryInfo): string {

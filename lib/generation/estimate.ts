@@ -18,13 +18,19 @@ export interface MemoryEstimate extends Work {
   maxTokens: number
   /** Weights, which are in memory already, or in mapped files whose pages should stay in it. */
   weightsBytes: number
-  /** Pixels, activations of the vision tower and visual tokens at the worst moment. */
+  /**
+   * Activations of the vision tower and visual tokens at the worst moment. On the CPU pixels as well, which a GPU
+   * does not hold.
+   */
   visionWorkspaceBytes: number
   /** Keys and values of the prompt and the longest answer. */
   kvBytes: number
   /** All of these together. */
   peakBytes: number
-  /** What the system can give, beside the weights; 0 when it does not say. */
+  /**
+   * What the system can give, beside the weights; on a GPU what its driver can give beside weights and KV cache. 0
+   * when it does not say.
+   */
   availableBytes: number
   /** Whether the prompt leaves room for an answer in the context, and the memory is there. */
   fits: boolean
@@ -44,6 +50,8 @@ export interface EstimateInput {
   kvBytesPerToken: number
   weightsBytes: number
   availableBytes: number
+  /** Where activations have 16 bits, and keys and values have their memory from the beginning. */
+  isOnGpu: boolean
   /** Without those that stand for images and videos. */
   textTokens: number
   maxTokens: number
@@ -58,6 +66,7 @@ const KV_BLOCK = 32
 const PIECE_ROWS = 512
 const PATCH_VALUES = 1176
 const FLOAT_BYTES = 4
+const HALF_BYTES = 2
 /** Patches that become one token. */
 const MERGED_PATCHES = 4
 
@@ -124,33 +133,50 @@ function needOf(input: EstimateInput, shapes: readonly Shape[]): Need {
   // Items go through the tower one after the other; their pixels and tokens wait beside it.
   const pixels = sum(shapes.map(({ frames, patches }) => frames * patches * 14 * 14 * 3))
   const waiting = visualTokens * config.vision.outDim * FLOAT_BYTES
+  const workspaceBytes = input.isOnGpu ? workspaceOnGpu : workspaceOnCpu
   const workspace = Math.max(0, ...shapes.map((shape) => workspaceBytes(config, shape)))
   return {
     promptTokens,
-    visionBytes: pixels + waiting + workspace,
+    visionBytes: (input.isOnGpu ? 0 : pixels) + waiting + workspace,
     kvBytes: Math.ceil(kvTokens / KV_BLOCK) * KV_BLOCK * kvBytesPerToken,
   }
 }
 
-function fits({ contextSize, availableBytes }: EstimateInput, need: Need): boolean {
-  const bytes = need.visionBytes + need.kvBytes
+function fits({ contextSize, availableBytes, isOnGpu }: EstimateInput, need: Need): boolean {
+  const bytes = need.visionBytes + (isOnGpu ? 0 : need.kvBytes)
   return need.promptTokens < contextSize && (availableBytes === 0 || bytes <= availableBytes)
 }
 
-/** What the tower allocates for one item, as TowerEncoding::allocate() does. */
-function workspaceBytes({ vision }: ModelConfig, { slices, patches }: Shape): number {
-  const { embedDim, mlpDim, numHeads } = vision
+/** Rows of what the tower allocates for one item, as TowerEncoding::allocate() does. */
+function towerRows({ slices, patches }: Shape): { all: number; group: number; piece: number } {
   const all = slices * patches
-  const groupRows =
+  const group =
     patches > PIECE_ROWS ? patches : Math.min(all, Math.floor(PIECE_ROWS / patches) * patches)
-  const pieceRows = Math.min(PIECE_ROWS, all)
+  return { all, group, piece: Math.min(PIECE_ROWS, all) }
+}
+
+function workspaceOnCpu({ vision }: ModelConfig, shape: Shape): number {
+  const { embedDim, mlpDim, numHeads } = vision
+  const { all, group, piece } = towerRows(shape)
   const angles = all * (embedDim / numHeads)
   const floats =
     all * embedDim +
-    groupRows * 4 * embedDim +
-    pieceRows * (Math.max(embedDim, PATCH_VALUES) + Math.max(mlpDim, embedDim) + PATCH_VALUES) +
+    group * 4 * embedDim +
+    piece * (Math.max(embedDim, PATCH_VALUES) + Math.max(mlpDim, embedDim) + PATCH_VALUES) +
     2 * angles // on the host as well, while they are made
   return floats * FLOAT_BYTES
+}
+
+/** Residual stream, angles and patches are fp32, all else has 16 bits. */
+function workspaceOnGpu({ vision }: ModelConfig, shape: Shape): number {
+  const { embedDim, mlpDim, numHeads } = vision
+  const { all, group, piece } = towerRows(shape)
+  const floats = all * (embedDim + embedDim / numHeads) + piece * PATCH_VALUES
+  const halves =
+    group * 4 * embedDim +
+    // The last: what goes into a product, where it is not there in 16 bits.
+    piece * (embedDim + Math.max(mlpDim, embedDim) + Math.max(embedDim, PATCH_VALUES))
+  return floats * FLOAT_BYTES + halves * HALF_BYTES
 }
 
 function towerFlops({ vision }: ModelConfig, { slices, patches }: Shape): number {

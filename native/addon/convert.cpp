@@ -362,6 +362,9 @@ Napi::Object to_js(Napi::Env env, const DeviceInfo& device) {
   object.Set("name", device.name);
   object.Set("instructionSet", device.instruction_set);
   object.Set("threads", device.threads);
+  if (device.memory_bytes > 0) {
+    object.Set("memoryBytes", static_cast<double>(device.memory_bytes));
+  }
   return object;
 }
 

@@ -20,6 +20,7 @@ namespace qvl::addon {
 struct ModelHandle {
   std::unique_ptr<Engine> engine;
   DeviceInfo device;
+  std::weak_ptr<Backend> backend;  // the engine's, which gives it up when it ends
   int64_t vocab_size = 0;
   std::shared_ptr<const Vocabulary> vocabulary;  // once JavaScript has passed it
   int64_t num_parameters = 0;

@@ -90,6 +90,7 @@ std::shared_ptr<ModelHandle> load(const LoadOptions& options, const Cancellation
   if (cancellation.cancelled()) throw Cancelled{};
   auto handle = std::make_shared<ModelHandle>();
   handle->device = backend->device();
+  handle->backend = backend;
   handle->vocab_size = options.config.vocab_size;
   const WeightSizes sizes =
       measure_weights(*checkpoint, options.config.stored_quantization, options.model);

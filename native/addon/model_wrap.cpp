@@ -19,6 +19,7 @@ Napi::Function ModelWrap::define(Napi::Env env) {
        InstanceMethod<&ModelWrap::set_vocabulary>("setVocabulary", napi_default_method),
        InstanceMethod<&ModelWrap::compile_grammar>("compileGrammar", napi_default_method),
        InstanceMethod<&ModelWrap::metrics>("metrics", napi_default_method),
+       InstanceMethod<&ModelWrap::available_bytes>("availableBytes", napi_default_method),
        InstanceMethod<&ModelWrap::clear_cache>("clearCache", napi_default_method),
        InstanceMethod<&ModelWrap::pin>("pin", napi_default_method),
        InstanceMethod<&ModelWrap::unpin>("unpin", napi_default_method),
@@ -58,6 +59,20 @@ Napi::Value ModelWrap::compile_grammar(const Napi::CallbackInfo& info) {
 
 Napi::Value ModelWrap::metrics(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return to_js(info.Env(), model_->engine->metrics()); });
+}
+
+Napi::Value ModelWrap::available_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return run_async<int64_t>(
+        info.Env(), "qwen2-vl.availableBytes",
+        [weak = model_->backend] {
+          const std::shared_ptr<Backend> backend = weak.lock();
+          return backend == nullptr ? 0 : backend->available_bytes();
+        },
+        [](Napi::Env env, int64_t bytes) -> Napi::Value {
+          return Napi::Number::New(env, static_cast<double>(bytes));
+        });
+  });
 }
 
 Napi::Value ModelWrap::clear_cache(const Napi::CallbackInfo& info) {

@@ -22,6 +22,7 @@ class ModelWrap : public Napi::ObjectWrap<ModelWrap> {
   Napi::Value set_vocabulary(const Napi::CallbackInfo& info);
   Napi::Value compile_grammar(const Napi::CallbackInfo& info);
   Napi::Value metrics(const Napi::CallbackInfo& info);
+  Napi::Value available_bytes(const Napi::CallbackInfo& info);
   Napi::Value clear_cache(const Napi::CallbackInfo& info);
   Napi::Value pin(const Napi::CallbackInfo& info);
   Napi::Value unpin(const Napi::CallbackInfo& info);

@@ -104,7 +104,8 @@ class KvCache {
  public:
   virtual ~KvCache() = default;
   virtual const KvCacheSpec& spec() const = 0;
-  /// Tells the backend that no sequence uses any block now: it may return the pages to the system.
+  /// Tells the backend that no sequence uses any block now: it may return the pages to the system,
+  /// where it can be sure to get them again.
   virtual void trim() = 0;
 };
 
@@ -156,6 +157,7 @@ struct DeviceInfo {
   std::string name;             // the processor's or the GPU's name
   std::string instruction_set;  // "scalar", "avx2", ...
   int threads = 1;
+  int64_t memory_bytes = 0;  // of a GPU; 0 where the memory is the system's
 };
 
 class Backend {
@@ -163,6 +165,10 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual const DeviceInfo& device() const = 0;
+  /// Bytes that can be had beside those in use, 0 when the system does not say. From any thread.
+  virtual int64_t available_bytes() const = 0;
+  /// Gives memory that is kept for the next operation back to the system.
+  virtual void release_unused() = 0;
   /// What the activations between operations are kept as. The residual stream and the vision
   /// tower's, logits, cos and sin are F32 everywhere.
   virtual DType activation_dtype() const = 0;

@@ -109,6 +109,7 @@ void Engine::Impl::forget_cached() {
   prefixes_.clear();
   embeddings_.clear();
   if (scheduler_.idle()) model_->trim_kv_cache();
+  model_->release_unused();
   publish_metrics();
 }
 

@@ -57,6 +57,7 @@ class LanguageModel {
   int64_t num_kv_blocks() const { return cache_->spec().num_blocks; }
   int64_t max_step_tokens() const { return max_step_tokens_; }
   void trim_kv_cache() { cache_->trim(); }
+  void release_unused() { backend_->release_unused(); }
 
  private:
   /// A step's rows: where each sequence's are, and which of them become logits.

@@ -68,6 +68,8 @@ class Model {
   virtual int64_t max_step_tokens() const = 0;
   /// No sequence uses the KV cache now: memory may go back to the system.
   virtual void trim_kv_cache() = 0;
+  /// Memory that is kept for the next step or image may go back to the system.
+  virtual void release_unused() = 0;
 
   virtual std::unique_ptr<VisionEncoding> begin_vision(VisionItem item) = 0;
 

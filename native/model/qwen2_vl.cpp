@@ -26,6 +26,7 @@ class Qwen2Vl final : public Model {
   int64_t num_kv_blocks() const override { return language_model_.num_kv_blocks(); }
   int64_t max_step_tokens() const override { return language_model_.max_step_tokens(); }
   void trim_kv_cache() override { language_model_.trim_kv_cache(); }
+  void release_unused() override { language_model_.release_unused(); }
 
   std::unique_ptr<VisionEncoding> begin_vision(VisionItem item) override {
     check_mapping();

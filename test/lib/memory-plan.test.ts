@@ -11,7 +11,7 @@ const perToken = 2 * 4 * 2 * 32 * 4 // keys and values, layers, heads, head size
 const contextSize = 2048
 
 const plan = (options: MemoryOptions, availableBytes: number) =>
-  planMemory(tiny, options, availableBytes)
+  planMemory(tiny, options, { availableBytes, kvShare: 0.25, owner: 'the system' })
 
 describe('planMemory', () => {
   it('takes the whole context for every concurrent request where memory is plenty', async () => {
@@ -95,6 +95,11 @@ describe('planMemory', () => {
   it('refuses weights that do not fit, before the system kills the process', async () => {
     await expect(plan({}, 10e6)).rejects.toThrow(OutOfMemoryError)
     await expect(plan({}, weights + 4 * 100 * perToken)).rejects.toThrow(/context of 256 tokens/)
+  })
+
+  it('says whose memory is not enough', async () => {
+    const budget = { availableBytes: 10e6, kvShare: 0.6, owner: 'the GPU' } as const
+    await expect(planMemory(tiny, {}, budget)).rejects.toThrow(/but the GPU has 10 MiB/)
   })
 
   it('plans for a small machine where the system does not say what it has', async () => {

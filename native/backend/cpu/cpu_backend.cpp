@@ -154,6 +154,10 @@ char* CpuKvCache::keys(int64_t layer, int64_t head) const {
   return static_cast<char*>(memory_.data()) + layer * layer_bytes_ + head * head_bytes_;
 }
 
+int64_t CpuBackend::available_bytes() const {
+  return static_cast<int64_t>(available_memory_bytes());
+}
+
 CpuBackend::CpuBackend(const kernels::KernelTable& kernels, DeviceInfo device)
     : kernels_(kernels), pool_(device.threads), device_(std::move(device)) {
   device_.threads = pool_.num_threads();

@@ -93,6 +93,8 @@ class CpuBackend final : public Backend {
   CpuBackend(const kernels::KernelTable& kernels, DeviceInfo device);
 
   const DeviceInfo& device() const override { return device_; }
+  int64_t available_bytes() const override;
+  void release_unused() override {}
   DType activation_dtype() const override { return DType::kF32; }
   DType weight_dtype(DType dtype) const override { return dtype; }
 

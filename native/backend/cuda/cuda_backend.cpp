@@ -99,6 +99,7 @@ CudaBackend::CudaBackend(std::shared_ptr<Device> device, std::shared_ptr<const B
   info_.name = device_->properties().name;
   info_.instruction_set = "sm_" + std::to_string(device_->properties().compute_capability);
   info_.threads = static_cast<int>(num_host_threads());
+  info_.memory_bytes = static_cast<int64_t>(device_->properties().memory_bytes);
 }
 
 CudaBackend::~CudaBackend() {

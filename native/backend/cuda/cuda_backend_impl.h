@@ -52,6 +52,7 @@ class CudaKvCache final : public KvCache {
  public:
   CudaKvCache(const std::shared_ptr<MemoryPool>& pool, const KvCacheSpec& spec);
   const KvCacheSpec& spec() const override { return spec_; }
+  /// Nothing: what another process took meanwhile would be missing in the middle of an answer.
   void trim() override {}
   void* layer(int64_t index) const {
     return static_cast<char*>(memory_.data()) + static_cast<size_t>(index) * layer_bytes_;
@@ -109,6 +110,10 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override;
 
   const DeviceInfo& device() const override { return info_; }
+  int64_t available_bytes() const override {
+    return static_cast<int64_t>(pool_->available_bytes());
+  }
+  void release_unused() override { pool_->trim(); }
   DType activation_dtype() const override { return dtype_; }
   DType weight_dtype(DType) const override { return dtype_; }
 

@@ -47,7 +47,7 @@ void* MemoryPool::allocate(size_t bytes, const char* what) {
   api::DevicePointer pointer = 0;
   api::Result result = call->mem_alloc(&pointer, bytes);
   if (result == api::kOutOfMemory) {
-    trim();
+    trim_locked();
     result = call->mem_alloc(&pointer, bytes);
   }
   if (result == api::kOutOfMemory) {
@@ -103,6 +103,12 @@ void MemoryPool::give_back(void* pointer) {
 }
 
 void MemoryPool::trim() {
+  device_->make_current();
+  const std::lock_guard lock(mutex_);
+  trim_locked();
+}
+
+void MemoryPool::trim_locked() {
   for (auto block = free_.begin(); block != free_.end();) {
     if (block->first <= kMaxSmall) {
       ++block;
@@ -112,6 +118,16 @@ void MemoryPool::trim() {
     device_->driver()->mem_free(address(block->second));
     block = free_.erase(block);
   }
+}
+
+size_t MemoryPool::available_bytes() {
+  device_->make_current();
+  const std::lock_guard lock(mutex_);
+  size_t bytes = device_->free_bytes();
+  for (const auto& [size, pointer] : free_) {
+    if (size > kMaxSmall) bytes += size;
+  }
+  return bytes;
 }
 
 void* Scratch::get(const std::shared_ptr<MemoryPool>& pool, size_t bytes, bool* moved) {

@@ -31,8 +31,11 @@ class MemoryPool {
   void give_back(void* pointer);
   /// Returns what nobody uses to the driver.
   void trim();
+  /// What the driver has left, and what nobody uses here.
+  size_t available_bytes();
 
  private:
+  void trim_locked();
   void* take_small(size_t bytes, const char* what);
   void* allocate(size_t bytes, const char* what);
 

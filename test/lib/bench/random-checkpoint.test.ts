@@ -45,10 +45,12 @@ describe('72B in 4 bits', () => {
 
   it('is planned: the weights fit into 64 GiB, not into 32', async () => {
     const checkpoint = await openCheckpoint(folder)
-    const plan = await planMemory(checkpoint, {}, 64 * GIB)
+    const planFor = (availableBytes: number) =>
+      planMemory(checkpoint, {}, { availableBytes, kvShare: 0.25, owner: 'the system' })
+    const plan = await planFor(64 * GIB)
     expect(plan).toMatchObject({ kvBytesPerToken: 655_360 })
     expect(plan.contextSize).toBeGreaterThan(8000)
-    await expect(planMemory(checkpoint, {}, 32 * GIB)).rejects.toThrow(/weights need .* MiB/)
+    await expect(planFor(32 * GIB)).rejects.toThrow(/weights need .* MiB/)
   })
 
   it('is estimated: a page of text', async () => {
@@ -59,6 +61,7 @@ describe('72B in 4 bits', () => {
       kvBytesPerToken: 655_360,
       weightsBytes: presetBytes('72b-awq'),
       availableBytes: 64 * GIB,
+      isOnGpu: false,
       textTokens: 1000,
       maxTokens: 100,
       answers: 1,

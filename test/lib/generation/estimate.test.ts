@@ -46,6 +46,7 @@ const input = (items: MeasuredItem[], given: Partial<EstimateInput> = {}): Estim
   kvBytesPerToken: 2 * 28 * 256 * 4,
   weightsBytes: 4e9,
   availableBytes: 0,
+  isOnGpu: false,
   textTokens: 20,
   maxTokens: 100,
   answers: 1,
@@ -76,6 +77,20 @@ describe('estimateRequest()', () => {
       32 * (rows * (8 * 1280 ** 2 + 4 * 1280 * 5120) + 4 * 1280 * rows ** 2) +
         rows * 2 * 1280 * (1176 + 4 * 1280 + 1536),
     )
+  })
+
+  it('an image on a GPU: activations of 16 bits, pixels on the host', () => {
+    const estimate = estimateRequest(input([image(98, 146)], { isOnGpu: true }))
+    const rows = 98 * 146
+    const floats = rows * (1280 + 80) + 512 * 1176 + (rows / 4) * 1536
+    const halves = rows * 4 * 1280 + 512 * (1280 + 5120 + 1280)
+    expect(estimate.visionWorkspaceBytes).toBe(floats * 4 + halves * 2)
+  })
+
+  it('keys and values on a GPU: their memory is not asked for again', () => {
+    const long = { maxTokens: 30000, availableBytes: 1e9 }
+    expect(estimateRequest(input([], long)).fits).toBe(false)
+    expect(estimateRequest(input([], { ...long, isOnGpu: true })).fits).toBe(true)
   })
 
   it('a video: slices attend to themselves alone, several in one segment', () => {

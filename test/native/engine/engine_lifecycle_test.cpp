@@ -371,7 +371,9 @@ TEST(the_cache_is_trimmed_when_nobody_uses_it) {
   request.use_cache = true;
   CHECK_EQ(fake.submit(request)->answer(), reference_answer(request));
   CHECK_EQ(fake.log->trims.load(), 3);
+  CHECK_EQ(fake.log->releases.load(), 0);
   fake.engine->clear_cache();
+  CHECK_EQ(fake.log->releases.load(), 1);
   CHECK_EQ(fake.log->trims.load(), 4);
   CHECK_EQ(fake.submit(request)->answer(), reference_answer(request));
 }

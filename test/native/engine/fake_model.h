@@ -31,7 +31,7 @@ namespace qvl::test {
 /// What a test sees of the model from outside; outlives it.
 struct FakeModelLog {
   std::atomic<int> forwards{0}, stopped_forwards{0};
-  std::atomic<int> trims{0};
+  std::atomic<int> trims{0}, releases{0};
   std::atomic<int> encodings_begun{0}, encodings_alive{0}, pieces{0};
   std::atomic<int> embeddings_alive{0}, embeddings_peak{0};
   std::atomic<size_t> largest_batch{0};
@@ -151,6 +151,7 @@ class FakeModel : public Model {
     ++log_->trims;
     std::fill(cache_.begin(), cache_.end(), FakeEntry{});
   }
+  void release_unused() override { ++log_->releases; }
 
   std::unique_ptr<VisionEncoding> begin_vision(VisionItem item) override {
     return std::make_unique<FakeEncoding>(std::move(item), options_, log_);
