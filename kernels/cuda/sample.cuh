@@ -65,12 +65,7 @@ QVL_DEVICE double uniform_draw(unsigned long long seed, unsigned long long index
 
 // ---- scores and weights ----
 
-QVL_DEVICE bool has_penalties(const SampleOptions& o) {
-  return o.penalty_last_n != 0 &&
-         (o.repetition_penalty != 1.f || o.frequency_penalty != 0.f || o.presence_penalty != 0.f);
-}
-
-// Of an id: whether it is in the window, and how often in the window's part of the answer.
+// Of an id: whether it is in the history, and how often in the history's part of the answer.
 constexpr uint32_t kSampleSeen = 0x80000000u;
 
 QVL_DEVICE void sample_count_row(const SampleParams& p) {
@@ -78,15 +73,12 @@ QVL_DEVICE void sample_count_row(const SampleParams& p) {
   wait_for_predecessor();
   release_successor();
   const SampleOptions o = p.options[row];
-  if (!has_penalties(o)) return;
-  const int length = p.history_length[row];
-  const int first = o.penalty_last_n < 0 ? 0 : max(0, length - o.penalty_last_n);
   const int step = static_cast<int>(gridDim.x) * kSampleThreads;
-  for (int i = first + static_cast<int>(blockIdx.x * kSampleThreads + threadIdx.x); i < length;
+  for (int i = static_cast<int>(blockIdx.x * kSampleThreads + threadIdx.x); i < o.num_history;
        i += step) {
-    uint32_t* count = p.counts + row * p.scores_stride + p.history[row * p.history_stride + i];
+    uint32_t* count = p.counts + row * p.scores_stride + o.history[i];
     atomicOr(count, kSampleSeen);
-    if (i >= o.num_prompt) atomicAdd(count, 1u);
+    if (i >= o.first_answer) atomicAdd(count, 1u);
   }
 }
 
@@ -105,24 +97,36 @@ QVL_DEVICE float tempered(float score, const SampleOptions& o) {
   return canonical(__fdiv_rn(score, o.temperature));
 }
 
+QVL_DEVICE float bias_of(int id, const SampleOptions& o) {
+  int first = 0, end = o.num_biases;
+  while (first < end) {
+    const int middle = (first + end) / 2;
+    const SampleBias entry = o.biases[middle];
+    if (entry.id == id) return entry.bias;
+    if (entry.id < id)
+      first = middle + 1;
+    else
+      end = middle;
+  }
+  return 0.f;
+}
+
 QVL_DEVICE void sample_scores_slice(const SampleParams& p) {
   const int64_t row = blockIdx.y;
   wait_for_predecessor();
   release_successor();
   const SampleOptions o = p.options[row];
-  const bool penalties = has_penalties(o);
-  const bool divides = o.temperature != 0.f && o.temperature != 1.f;
+  SampleState* state = p.states + row;
+  const float* logits = p.logits + o.logits_row * p.logits_stride;
   const int first = static_cast<int>(blockIdx.x) * kSampleSlice;
   const int end = min(p.vocab_size, first + kSampleSlice);
   unsigned long long best = 0;
-  uint32_t bad = 0, has_finite = 0;
   for (int id = first + static_cast<int>(threadIdx.x); id < end; id += kSampleThreads) {
-    float score = p.logits[row * p.logits_stride + id];
-    if (!(score < INFINITY)) bad = max(bad, ~static_cast<uint32_t>(id));
-    if (score > -INFINITY) has_finite = 1;
+    float score = logits[id];
+    if (!(fabsf(score) < INFINITY)) atomicOr(&state->is_not_finite, 1u);
     if (o.mask != nullptr && (o.mask[id / 64] >> (id % 64) & 1) == 0) score = -INFINITY;
-    if (o.bias != nullptr) score = __fadd_rn(score, o.bias[id]);
-    if (penalties) {
+    if (o.num_biases != 0) score = __fadd_rn(score, bias_of(id, o));
+    if (o.num_history != 0) {
       uint32_t* count = p.counts + row * p.scores_stride + id;
       if (*count != 0) {
         score = penalized(score, *count, o);
@@ -132,19 +136,13 @@ QVL_DEVICE void sample_scores_slice(const SampleParams& p) {
     score = canonical(score);
     const unsigned long long order = order_of(score);
     best = max(best, order << 32 | ~static_cast<uint32_t>(id));
-    p.scores[row * p.scores_stride + id] = divides ? tempered(score, o) : score;
+    if (o.temperature != 0.f) p.scores[row * p.scores_stride + id] = tempered(score, o);
   }
 #pragma unroll
   for (int mask = kWarpSize / 2; mask > 0; mask /= 2) {
     best = max(best, __shfl_xor_sync(kFullWarp, best, mask));
-    bad = max(bad, __shfl_xor_sync(kFullWarp, bad, mask));
-    has_finite |= __shfl_xor_sync(kFullWarp, has_finite, mask);
   }
-  if (lane_id() != 0) return;
-  SampleState* state = p.states + row;
-  atomicMax(&state->best, best);
-  if (bad != 0) atomicMax(&state->bad, bad);
-  if (has_finite != 0) atomicOr(&state->has_finite, 1u);
+  if (lane_id() == 0) atomicMax(&state->best, best);
 }
 
 // The largest score over the temperature; not finite where the quotient overflows.
@@ -179,7 +177,7 @@ struct SampleShared {
   int32_t ids[kSampleMaxRanked];
   unsigned long long warps[kSampleDrawThreads / kWarpSize];
   uint32_t bin, above;
-  int32_t drawn;
+  int32_t cut_id, drawn;
 };
 
 struct SampleScan {
@@ -212,11 +210,13 @@ QVL_DEVICE SampleScan scan(SampleShared& shared, unsigned long long value) {
 // Which ids remain.
 struct SampleFilter {
   uint32_t least_order = 0;
+  int last_of_least = INT32_MAX;  // of those with just this order, ids up to here
   float least_weight = 0.f;
   unsigned long long least_share = 1;
 
-  QVL_DEVICE bool passes(uint32_t order, float weight) const {
-    return order >= least_order && weight >= least_weight && share_of(weight) >= least_share;
+  QVL_DEVICE bool passes(int id, uint32_t order, float weight) const {
+    return (order > least_order || (order == least_order && id <= last_of_least)) &&
+           weight >= least_weight && share_of(weight) >= least_share;
   }
 };
 
@@ -236,7 +236,7 @@ struct SampleRow {
       for (int j = 0; j < 4; ++j) {
         const uint32_t order = order_of(__uint_as_float(score[j]));
         const float v = __uint_as_float(weight[j]);
-        if (i + j < end && filter.passes(order, v)) act(i + j, order, v);
+        if (i + j < end && filter.passes(i + j, order, v)) act(i + j, order, v);
       }
     }
   }
@@ -369,9 +369,44 @@ QVL_DEVICE void draw_ranked(SampleShared& shared, const SampleOptions& o, int co
   });
 }
 
-// Draws for a row; false where that would need too many candidates to be ranked.
-QVL_DEVICE bool draw_row(SampleShared& shared, const SampleRow& row, const SampleOptions& o,
-                         int vocab_size, float largest, double uniform) {
+// Of more candidates than can be ranked, the fewest largest whose shares reach `needed`: finds the
+// least of their scores bit by bit.
+QVL_DEVICE void keep_top_p(SampleShared& shared, const SampleRow& row, SampleFilter& filter,
+                           unsigned long long needed, float largest) {
+  const auto share_from = [&](uint32_t least) {
+    unsigned long long own = 0;
+    row.each(filter, [&](int, uint32_t order, float weight) {
+      if (order >= least) own += share_of(weight);
+    });
+    return scan(shared, own).total;
+  };
+  needed = max(needed, 1ull);
+  uint32_t cut = 0;
+  for (uint32_t bit = 0x80000000u; bit != 0; bit >>= 1) {
+    if (share_from(cut | bit) >= needed) cut |= bit;
+  }
+  // Equals have equal shares, and the first of them go in.
+  const unsigned long long above = share_from(cut + 1);
+  const unsigned long long share = share_of(weight_of(__fsub_rn(score_of(cut), largest)));
+  const unsigned long long wanted = ceil_div(needed - above, share);
+  const auto each_equal = [&](const auto& act) {
+    row.each(filter, [&](int id, uint32_t order, float) {
+      if (order == cut) act(id);
+    });
+  };
+  unsigned long long own = 0;
+  each_equal([&](int) { ++own; });
+  unsigned long long number = scan(shared, own).before;
+  each_equal([&](int id) {
+    if (++number == wanted) shared.cut_id = id;
+  });
+  __syncthreads();
+  filter.least_order = cut;
+  filter.last_of_least = shared.cut_id;
+}
+
+QVL_DEVICE void draw_row(SampleShared& shared, const SampleRow& row, const SampleOptions& o,
+                         int vocab_size, float largest) {
   const uint32_t top_k = o.top_k > 0 && o.top_k < vocab_size ? static_cast<uint32_t>(o.top_k) : 0;
   SampleTopK top{0, true};
   if (top_k == 1) top = {order_of(largest), true};
@@ -381,7 +416,7 @@ QVL_DEVICE bool draw_row(SampleShared& shared, const SampleRow& row, const Sampl
   // With top-p, what min-p drops still counts for the total.
   if (!(o.top_p < 1.f)) filter.least_weight = o.min_p;
 
-  unsigned long long own = 0, own_count = 0, total = 0;
+  unsigned long long own = 0, own_count = 0, total = 0, needed = 0;
   const auto measure = [&] {
     own = own_count = 0;
     row.each(filter, [&](int, uint32_t, float weight) {
@@ -395,7 +430,7 @@ QVL_DEVICE bool draw_row(SampleShared& shared, const SampleRow& row, const Sampl
     // Candidates whose share is below a mean of what top-p cuts off are together less than that:
     // they go, and what may still be cut off is a mean over fewer.
     unsigned long long remaining = total = scan(shared, own).total;
-    const unsigned long long needed = part_of(total, static_cast<double>(o.top_p));
+    needed = part_of(total, static_cast<double>(o.top_p));
     for (unsigned long long count = 0; count != counts.total && counts.total > kSampleMaxRanked;) {
       count = counts.total;
       filter.least_share = max((remaining - needed) / count, filter.least_share);
@@ -404,6 +439,7 @@ QVL_DEVICE bool draw_row(SampleShared& shared, const SampleRow& row, const Sampl
       remaining = scan(shared, own).total;
     }
   }
+  const double uniform = uniform_draw(o.seed, static_cast<unsigned long long>(o.draw));
   if (counts.total <= kSampleMaxRanked) {
     int at = static_cast<int>(counts.before);
     row.each(filter, [&](int id, uint32_t order, float weight) {
@@ -412,11 +448,14 @@ QVL_DEVICE bool draw_row(SampleShared& shared, const SampleRow& row, const Sampl
       shared.weights[at] = weight;
       ++at;
     });
-    draw_ranked(shared, o, static_cast<int>(counts.total), top.is_exact ? 0 : top_k, total,
-                uniform);
-    return true;
+    return draw_ranked(shared, o, static_cast<int>(counts.total), top.is_exact ? 0 : top_k, total,
+                       uniform);
   }
-  if (o.top_p < 1.f) return false;
+  if (o.top_p < 1.f) {
+    keep_top_p(shared, row, filter, needed, largest);
+    filter.least_weight = o.min_p;
+    measure();
+  }
   draw(shared, own, uniform, [&](unsigned long long target) {
     bool is_found = false;
     row.each(filter, [&](int id, uint32_t, float weight) {
@@ -426,7 +465,6 @@ QVL_DEVICE bool draw_row(SampleShared& shared, const SampleRow& row, const Sampl
       target -= share_of(weight);
     });
   });
-  return true;
 }
 
 QVL_DEVICE void sample_draw_row(const SampleParams& p) {
@@ -436,33 +474,25 @@ QVL_DEVICE void sample_draw_row(const SampleParams& p) {
   const int64_t number = blockIdx.x;
   const SampleOptions o = p.options[number];
   const SampleState state = p.states[number];
-  const int length = p.history_length[number];
-  const int best = static_cast<int>(~static_cast<uint32_t>(state.best));
+  const bool has_none = score_of(static_cast<uint32_t>(state.best >> 32)) == -INFINITY;
   const float largest = largest_score(state, o);
 
-  SampleResult result{best, kSampled};
-  if (state.bad != 0 || state.has_finite == 0) {
-    result = {state.bad != 0 ? static_cast<int>(~state.bad) : 0, kSampleBadLogit};
-  } else if (score_of(static_cast<uint32_t>(state.best >> 32)) == -INFINITY) {
-    result = {-1, kSampleNoneAllowed};
+  int32_t result = static_cast<int32_t>(~static_cast<uint32_t>(state.best));
+  if (state.is_not_finite != 0 || has_none) {
+    result = kSampleUndecided;
   } else if (o.temperature != 0.f && largest > -INFINITY && largest < INFINITY) {
     const int share = ceil_div(ceil_div(p.vocab_size, kSampleDrawThreads), 4) * 4;
     const int first = min(static_cast<int>(threadIdx.x) * share, p.vocab_size);
     const SampleRow row{p.scores + number * p.scores_stride, p.weights + number * p.scores_stride,
                         first, min(first + share, p.vocab_size)};
-    const double uniform =
-        uniform_draw(o.seed, static_cast<unsigned long long>(length - o.num_prompt));
-    const bool is_drawn = draw_row(shared, row, o, p.vocab_size, largest, uniform);
+    draw_row(shared, row, o, p.vocab_size, largest);
     __syncthreads();
-    result = is_drawn ? SampleResult{shared.drawn, kSampled} : SampleResult{-1, kSampleUndecided};
+    result = shared.drawn;
   }
-  __syncthreads();
+  __syncthreads();  // all have read the state
   if (threadIdx.x != 0) return;
-  p.states[number] = {0, 0, 0};
+  p.states[number] = {0, 0};
   p.results[number] = result;
-  if (result.status != kSampled) return;
-  p.history[number * p.history_stride + length] = result.id;
-  p.history_length[number] = length + 1;
 }
 
 }  // namespace qvl

@@ -9,64 +9,60 @@ namespace qvl {
 // the same penalties, candidates, weights and draws, bit for bit. Not here: bans of repeated
 // n-grams.
 //
-//   sample_count    {any, rows}, kSampleThreads       only where a row has penalties
+//   sample_count    {any, rows}, kSampleThreads       only where a row has a history
 //   sample_scores   {ceil(V / kSampleSlice), rows}, kSampleThreads
 //   sample_weights  the same                          only where a row has a temperature
 //   sample_draw     {rows}, kSampleDrawThreads, kSampleDrawSharedBytes
 constexpr int kSampleThreads = 256;
 constexpr int kSampleSlice = 2048;
 constexpr int kSampleDrawThreads = 1024;
-// Candidates that top-k or top-p may leave to be ranked; see kSampleUndecided.
+// Up to so many candidates are ranked in shared memory.
 constexpr int kSampleMaxRanked = 2048;
+
+// Added to the logit of one token.
+struct SampleBias {
+  int32_t id;
+  float bias;
+};
 
 struct SampleOptions {
   uint64_t seed;
-  const float* bias;     // [V], added to the logits, or null
-  const uint64_t* mask;  // bit id % 64 of word id / 64: allowed; null: all are
-  float temperature;     // 0: the best, the lowest id among equals
-  float top_p;           // 1: off
+  const uint64_t* mask;      // bit id % 64 of word id / 64: allowed; null: all are
+  const SampleBias* biases;  // [num_biases] in order of id, each id once
+  const int32_t* history;    // [num_history] the tokens that penalties look at
+  int32_t num_biases;
+  int32_t num_history;
+  int32_t first_answer;  // of the history: those from here on are the answer's
+  int32_t draw;          // which of the seed's draws: the length of the answer
+  int32_t logits_row;
+  int32_t top_k;      // 0: off
+  float temperature;  // 0: the best, the lowest id among equals
+  float top_p;        // 1: off
   float min_p;
   float repetition_penalty;
   float frequency_penalty;
   float presence_penalty;
-  int32_t top_k;           // 0: off
-  int32_t penalty_last_n;  // -1: all of the history
-  int32_t num_prompt;      // tokens of the history that are no answer
 };
 
 // Of a row; all zeros between steps.
 struct SampleState {
   unsigned long long best;  // its score's order in the upper half, ~id in the lower
-  uint32_t bad;             // ~id of the first logit that is NaN or +infinity
-  uint32_t has_finite;
+  uint32_t is_not_finite;   // a logit is not
 };
 
-enum SampleStatus : int32_t {
-  kSampled,
-  kSampleBadLogit,     // `id` is its id; all are -infinity: 0
-  kSampleNoneAllowed,  // the mask leaves none
-  // top-k or top-p would have to rank more than kSampleMaxRanked candidates of a nearly flat
-  // distribution: the host samples this row.
-  kSampleUndecided,
-};
-
-struct SampleResult {
-  int32_t id;
-  int32_t status;  // SampleStatus
-};
+// A result where the host has to look at the logits: one is not finite, or the mask and what is
+// finite leave none.
+constexpr int32_t kSampleUndecided = -1;
 
 struct SampleParams {
-  const float* logits;           // [rows, V]
+  const float* logits;           // [.., V]
   const SampleOptions* options;  // [rows]
-  int32_t* history;              // [rows, history_stride]; what is chosen is appended
-  int32_t* history_length;       // [rows]
-  float* scores;                 // [rows, scores_stride], scratch
-  float* weights;                // the same
-  uint32_t* counts;              // the same, all zeros between steps
-  SampleState* states;           // [rows]
-  SampleResult* results;         // [rows]
+  float* scores;        // [rows, scores_stride], scratch; used where there is a temperature
+  float* weights;       // the same
+  uint32_t* counts;     // the same, all zeros between steps; used where there is a history
+  SampleState* states;  // [rows]
+  int32_t* results;     // [rows], ids or kSampleUndecided
   int64_t logits_stride;
-  int64_t history_stride;
   int64_t scores_stride;  // a multiple of 4
   int32_t vocab_size;     // V
 };

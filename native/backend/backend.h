@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/sampling.h"
 #include "backend/tensor.h"
 
 namespace qvl {
@@ -237,6 +238,13 @@ class Backend {
   virtual void segment_attention(Tensor out, Tensor q, Tensor k, Tensor v, int64_t head_dim,
                                  std::span<const int32_t> cu_seqlens, int64_t first_query,
                                  float scale) = 0;
+
+  /// ids[i] = the token that choices[i] takes from row i of logits [T, V], the same as the engine's
+  /// Sampler would: so logits need not leave the device. kNotChosen where the backend leaves the
+  /// choice to its caller, who then reads the logits and meets their errors; always where there are
+  /// no options.
+  virtual void sample(std::span<int32_t> ids, Tensor logits,
+                      std::span<const TokenChoice> choices) = 0;
 
   virtual std::unique_ptr<KvCache> create_kv_cache(const KvCacheSpec& spec) = 0;
   /// For steps of at most `max_tokens` tokens over a cache of `num_blocks` blocks.

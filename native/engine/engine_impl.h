@@ -76,9 +76,10 @@ class Engine::Impl {
   void begin_masks(std::span<const StepItem> items);
   bool forward(std::span<const StepItem> items, std::exception_ptr* error);
   bool should_stop(std::span<const StepItem> items) const;
-  void take_results(std::span<const StepItem> items, std::span<const float> logits);
-  bool take_rows(const StepItem& item, std::span<const float> logits);
-  bool take_token(Generation& generation, std::span<const float> logits);
+  void take_results(std::span<const StepItem> items, std::span<const NextToken> next);
+  bool take_rows(const StepItem& item, std::span<const NextToken> next);
+  bool take_token(Generation& generation, const NextToken& next);
+  int32_t choose(Generation& generation, const NextToken& next);
   void note_start(Generation& generation);
   void note_prefill(std::span<const StepItem> items, Clock::duration duration);
   void free_embeddings();

@@ -53,6 +53,36 @@ struct DraftRows {
   }
 };
 
+/// Whether what is told of a token needs more than its id.
+bool wants_logits(const GenerationRequest& request) {
+  return request.log_probabilities || request.top_logits > 0;
+}
+
+/// How the tokens of a step are chosen, one for each row of logits in the order of the items.
+std::vector<TokenChoice> choices(std::span<const StepItem> items) {
+  std::vector<TokenChoice> all;
+  for (const StepItem& item : items) {
+    if (!item.wants_logits) continue;
+    Generation& generation = generation_of(item);
+    for (int64_t row = 0; row <= item.num_draft(); ++row) {
+      // What a grammar allows behind a guess is known when the guess has come true.
+      const bool is_known = row == 0 || !generation.constraint;
+      TokenChoice& choice = all.emplace_back();
+      if (wants_logits(generation.request) || !is_known) continue;
+      try {
+        if (generation.constraint) choice.mask = generation.constraint->mask();
+      } catch (...) {
+        continue;  // it is met again where the token is taken, and ends this request alone
+      }
+      choice.options = &generation.request.sampling;
+      choice.history = generation.tokens;
+      choice.guesses = generation.draft.first(static_cast<size_t>(row));
+      choice.num_prompt = generation.num_prompt;
+    }
+  }
+  return all;
+}
+
 }  // namespace
 
 void Engine::Impl::run() {
@@ -184,11 +214,12 @@ bool Engine::Impl::forward(std::span<const StepItem> items, std::exception_ptr* 
                          items[i].wants_logits ? LogitsWanted::kLast : LogitsWanted::kNone});
   }
   const Clock::time_point begin = Clock::now();
-  std::span<const float> logits;
+  std::span<const NextToken> next;
   begin_masks(items);
   try {
-    logits = model_->forward(sequences, [&] { return should_stop(items); });
+    model_->forward(sequences, [&] { return should_stop(items); });
     mask_thread_.wait();
+    next = model_->sample(choices(items));
   } catch (const Cancelled&) {
     mask_thread_.wait();
     if (!should_stop(items)) *error = current_error();
@@ -200,7 +231,7 @@ bool Engine::Impl::forward(std::span<const StepItem> items, std::exception_ptr* 
   }
   ++counters_.steps;
   note_prefill(items, Clock::now() - begin);
-  take_results(items, logits);
+  take_results(items, next);
   return true;
 }
 
@@ -223,15 +254,14 @@ bool Engine::Impl::should_stop(std::span<const StepItem> items) const {
          });
 }
 
-void Engine::Impl::take_results(std::span<const StepItem> items, std::span<const float> logits) {
+void Engine::Impl::take_results(std::span<const StepItem> items, std::span<const NextToken> next) {
   bool prompt_ended = false;
   for (const StepItem& item : items) {
     Generation& generation = generation_of(item);
     prompt_ended |= item.wants_logits && generation.num_answer() == 0;
     const size_t rows = item.wants_logits ? static_cast<size_t>(item.num_draft() + 1) : 0;
-    const size_t num_logits = rows * static_cast<size_t>(config_.vocab_size);
-    if (take_rows(item, logits.first(num_logits))) generation.guess_draft();
-    logits = logits.subspan(num_logits);
+    if (take_rows(item, next.first(rows))) generation.guess_draft();
+    next = next.subspan(rows);
   }
   if (prompt_ended) free_embeddings();
 }
@@ -239,14 +269,13 @@ void Engine::Impl::take_results(std::span<const StepItem> items, std::span<const
 /// Takes the token of each row as if it were a step of its own, up to the first that is not what
 /// was guessed: what follows that was computed for nothing, and will be overwritten. True when a
 /// token was taken and the generation goes on.
-bool Engine::Impl::take_rows(const StepItem& item, std::span<const float> logits) {
+bool Engine::Impl::take_rows(const StepItem& item, std::span<const NextToken> next) {
   Generation& generation = generation_of(item);
   if (item.num_draft() == 0) {
     generation.note_computed(item.first_token, item.count);
     scheduler_.finish_item(item);
-    return item.wants_logits && take_token(generation, logits);
+    return item.wants_logits && take_token(generation, next[0]);
   }
-  const size_t vocab_size = static_cast<size_t>(config_.vocab_size);
   generation.stats.draft_tokens += item.num_draft();
   counters_.draft_tokens += item.num_draft();
   for (size_t row = 0;; ++row) {
@@ -255,25 +284,33 @@ bool Engine::Impl::take_rows(const StepItem& item, std::span<const float> logits
     const int32_t guess = is_last ? 0 : generation.draft[row];
     generation.note_computed(token.first_token, 1);
     scheduler_.finish_item(token);
-    if (!take_token(generation, logits.subspan(row * vocab_size, vocab_size))) return false;
+    if (!take_token(generation, next[row])) return false;
     if (is_last || generation.tokens.back() != guess) return true;
     ++generation.stats.accepted_draft_tokens;
     ++counters_.accepted_draft_tokens;
   }
 }
 
-/// Samples and emits a token. True when the generation goes on behind it.
-bool Engine::Impl::take_token(Generation& generation, std::span<const float> logits) {
+/// The token that the backend chose, or else the sampler.
+int32_t Engine::Impl::choose(Generation& generation, const NextToken& next) {
+  if (next.id != kNotChosen) return next.id;
+  std::span<const uint64_t> mask;
+  if (generation.constraint) mask = generation.constraint->mask();
+  return sampler_.sample(next.logits, generation.tokens, generation.num_prompt,
+                         generation.request.sampling, mask);
+}
+
+/// Emits a row's token. True when the generation goes on behind it.
+bool Engine::Impl::take_token(Generation& generation, const NextToken& next) {
   if (generation.cancelled) return false;  // the next take_messages() ends it
   TokenOutput output;
   try {
-    std::span<const uint64_t> mask;
-    if (generation.constraint) mask = generation.constraint->mask();
-    output.id = sampler_.sample(logits, generation.tokens, generation.num_prompt,
-                                generation.request.sampling, mask);
-    output.logit = logits[static_cast<size_t>(output.id)];
-    if (generation.request.log_probabilities) output.log_sum_exp = log_sum_exp(logits);
-    output.top_logits = top_logits(logits, generation.request.top_logits);
+    output.id = choose(generation, next);
+    if (wants_logits(generation.request)) {
+      output.logit = next.logits[static_cast<size_t>(output.id)];
+    }
+    if (generation.request.log_probabilities) output.log_sum_exp = log_sum_exp(next.logits);
+    output.top_logits = top_logits(next.logits, generation.request.top_logits);
     if (generation.constraint) generation.constraint->accept(output.id);
     generation.append(output.id);
   } catch (...) {

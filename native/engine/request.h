@@ -6,35 +6,11 @@
 #include <utility>
 #include <vector>
 
+#include "backend/sampling.h"
 #include "constraint/grammar_matcher.h"
 #include "io/image.h"
 
 namespace qvl {
-
-/// Added to the logit of one token.
-struct LogitBias {
-  int32_t id = 0;
-  float bias = 0.0f;
-};
-
-/// Options of the sampler, in the reference's meaning and order (transformers' logits processors),
-/// behind the grammar's mask: logit bias, repetition penalty, no-repeat n-gram, frequency and
-/// presence penalty, temperature, top-k, top-p, min-p, one draw.
-struct SamplingOptions {
-  float temperature = 0.0f;  // 0 = greedy: argmax after the penalties, lowest id on ties
-  int64_t top_k = 0;         // 0 = off
-  float top_p = 1.0f;
-  float min_p = 0.0f;
-  float repetition_penalty = 1.0f;  // over prompt and answer, each id once
-  float frequency_penalty = 0.0f;   // over the answer, as in the OpenAI API
-  float presence_penalty = 0.0f;    // over the answer
-  /// How many last tokens of prompt and answer the penalties see; -1 = all, 0 = none.
-  int64_t penalty_last_n = -1;
-  /// No sequence of this many tokens occurs twice in prompt and answer; 0 = off.
-  int64_t no_repeat_ngram_size = 0;
-  std::vector<LogitBias> logit_bias;
-  uint64_t seed = 0;  // a draw depends on the seed and the index of the token in the answer alone
-};
 
 /// Far beyond what any step verifies at little cost.
 inline constexpr int64_t kMaxDraftTokens = 64;
@@ -72,7 +48,7 @@ struct TopLogit {
 /// less log_sum_exp.
 struct TokenOutput {
   int32_t id = 0;
-  float logit = 0.0f;                // raw
+  float logit = 0.0f;                // raw; 0 unless log_probabilities or top_logits
   double log_sum_exp = 0.0;          // of all raw logits; 0 unless log_probabilities
   std::vector<TopLogit> top_logits;  // raw, largest first
 };

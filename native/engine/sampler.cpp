@@ -16,12 +16,6 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 /// Up to this k a bounded heap (one pass, nearly no writes) beats selecting in a copy.
 constexpr int64_t kHeapTopK = 256;
 
-bool has_penalties(const SamplingOptions& options) {
-  return options.penalty_last_n != 0 &&
-         (options.repetition_penalty != 1.0f || options.frequency_penalty != 0.0f ||
-          options.presence_penalty != 0.0f);
-}
-
 /// Whether scores are anything but the logits.
 bool changes_scores(const SamplingOptions& options) {
   return has_penalties(options) || options.no_repeat_ngram_size != 0 || !options.logit_bias.empty();

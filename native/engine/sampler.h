@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "backend/sampling.h"
 #include "engine/request.h"
 
 namespace qvl {

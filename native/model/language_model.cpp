@@ -161,7 +161,7 @@ LanguageModel::Step LanguageModel::make_step(std::span<const StepSequence> seque
     }
     for (int64_t token = skipped; token < tokens; ++token) {
       step.wanted_rows.push_back(static_cast<int32_t>(all.first_row + token));
-      step.wanted_sequence.push_back(static_cast<int32_t>(i));
+      step.wanted_tokens.push_back({static_cast<int64_t>(i), all.num_cached + token});
     }
     step.num_tokens += tokens;
   }
@@ -200,10 +200,11 @@ void LanguageModel::upload_angles(std::span<const StepSequence> sequences) {
 
 // ---- the layers ----
 
-std::span<const float> LanguageModel::forward(std::span<const StepSequence> sequences,
-                                              const std::function<bool()>& should_stop) {
-  const Step step = make_step(sequences);
-  if (step.num_tokens == 0) return {};
+void LanguageModel::forward(std::span<const StepSequence> sequences,
+                            const std::function<bool()>& should_stop) {
+  wanted_tokens_.clear();
+  Step step = make_step(sequences);
+  if (step.num_tokens == 0) return;
   const auto check_stop = [&] {
     if (should_stop && should_stop()) throw Cancelled{};
   };
@@ -222,20 +223,12 @@ std::span<const float> LanguageModel::forward(std::span<const StepSequence> sequ
     }
     if (is_repeatable) project(activations.x);
   });
-  if (num_wanted == 0) return {};
+  if (num_wanted == 0) return;
   check_stop();
-  logits_.resize(static_cast<size_t>(num_wanted * config_.vocab_size));
-  if (is_repeatable) {
-    download_logits(0, num_wanted);
-  } else {
-    for (int64_t first = 0; first < num_wanted; first += head_out_.rows()) {
-      const int64_t count = std::min(head_out_.rows(), num_wanted - first);
-      project(activations.x.slice(first, count));
-      download_logits(first, count);
-    }
-  }
-  check_logits(step);
-  return logits_;
+  wanted_x_ = activations.x;
+  is_projected_ = num_wanted <= head_out_.rows();
+  if (is_projected_ && !is_repeatable) project(wanted_x_);
+  wanted_tokens_ = std::move(step.wanted_tokens);
 }
 
 void LanguageModel::run_layer(const Step& step, int64_t index, Activations& activations) {
@@ -290,26 +283,58 @@ void LanguageModel::project(Tensor x) {
                    {nullptr, nullptr, Activation::kNone, norm(weights_.norm)});
 }
 
-/// To rows [first, first + count) of logits_.
-void LanguageModel::download_logits(int64_t first, int64_t count) {
-  const int64_t vocab = config_.vocab_size;
-  backend_->download(logits_.data() + first * vocab, head_out_.tensor().data,
-                     static_cast<size_t>(count * vocab) * sizeof(float));
+std::span<const NextToken> LanguageModel::sample(std::span<const TokenChoice> choices) {
+  const auto count = static_cast<int64_t>(wanted_tokens_.size());
+  if (static_cast<int64_t>(choices.size()) != count) {
+    throw Error("ERR_INTERNAL", "sample(): " + std::to_string(choices.size()) + " choices for " +
+                                    std::to_string(count) + " rows of logits");
+  }
+  next_tokens_.assign(choices.size(), {});
+  for (int64_t first = 0; first < count; first += head_out_.rows()) {
+    const int64_t rows = std::min(head_out_.rows(), count - first);
+    if (!is_projected_) project(wanted_x_.slice(first, rows));
+    ids_.resize(static_cast<size_t>(rows));
+    backend_->sample(ids_, head_out_.first_rows(rows),
+                     choices.subspan(static_cast<size_t>(first), static_cast<size_t>(rows)));
+    for (int64_t row = 0; row < rows; ++row) {
+      next_tokens_[static_cast<size_t>(first + row)].id = ids_[static_cast<size_t>(row)];
+    }
+    fetch_logits(first, rows);
+  }
+  return next_tokens_;
 }
 
-void LanguageModel::check_logits(const Step& step) const {
-  const auto vocab = static_cast<size_t>(config_.vocab_size);
-  for (size_t row = 0; row < step.wanted_rows.size(); ++row) {
-    if (all_finite(std::span(logits_).subspan(row * vocab, vocab))) continue;
-    const auto sequence = static_cast<size_t>(step.wanted_sequence[row]);
-    const int64_t offset = step.wanted_rows[row] - step.sequences[sequence].first_row;
-    const int64_t position = step.sequences[sequence].num_cached + offset;
-    throw Error("ERR_NUMERICS",
-                "the logits of token " + std::to_string(position) +
-                    " are not finite: the weights or the input hold values that are not numbers. "
-                    "Check the checkpoint's files",
-                {{"sequence", static_cast<int64_t>(sequence)}, {"position", position}});
+/// Brings those rows of head_out_, rows [first, first + count) of all, to the host that no token
+/// was chosen from; neighbours in one copy.
+void LanguageModel::fetch_logits(int64_t first, int64_t count) {
+  const int64_t vocab = config_.vocab_size;
+  const auto is_wanted = [&](int64_t row) {
+    return row < count && ids_[static_cast<size_t>(row)] == kNotChosen;
+  };
+  for (int64_t row = 0; row < count; ++row) {
+    int64_t end = row;
+    while (is_wanted(end)) ++end;
+    if (end == row) continue;
+    logits_.resize(next_tokens_.size() * static_cast<size_t>(vocab));
+    backend_->download(logits_.data() + (first + row) * vocab,
+                       head_out_.first_rows(count).slice(row, end - row).data,
+                       static_cast<size_t>((end - row) * vocab) * sizeof(float));
+    for (; row < end; ++row) take_logits(first + row);
   }
+}
+
+void LanguageModel::take_logits(int64_t row) {
+  const auto vocab = static_cast<size_t>(config_.vocab_size);
+  const auto index = static_cast<size_t>(row);
+  const auto logits = std::span<const float>(logits_).subspan(index * vocab, vocab);
+  next_tokens_[index].logits = logits;
+  if (all_finite(logits)) return;
+  const auto& [sequence, position] = wanted_tokens_[index];
+  throw Error("ERR_NUMERICS",
+              "the logits of token " + std::to_string(position) +
+                  " are not finite: the weights or the input hold values that are not numbers. "
+                  "Check the checkpoint's files",
+              {{"sequence", sequence}, {"position", position}});
 }
 
 }  // namespace qvl

@@ -50,9 +50,9 @@ class LanguageModel {
   LanguageModel(const ModelConfig& config, DecoderWeights weights, std::shared_ptr<Backend> backend,
                 const ModelOptions& options);
 
-  /// Model::forward().
-  std::span<const float> forward(std::span<const StepSequence> sequences,
-                                 const std::function<bool()>& should_stop);
+  /// Model::forward() and sample().
+  void forward(std::span<const StepSequence> sequences, const std::function<bool()>& should_stop);
+  std::span<const NextToken> sample(std::span<const TokenChoice> choices);
 
   int64_t num_kv_blocks() const { return cache_->spec().num_blocks; }
   int64_t max_step_tokens() const { return max_step_tokens_; }
@@ -60,13 +60,18 @@ class LanguageModel {
   void release_unused() { backend_->release_unused(); }
 
  private:
+  /// A row of logits and where its token stands.
+  struct WantedRow {
+    int64_t sequence = 0;  // of the step's
+    int64_t position = 0;  // of the token in it
+  };
   /// A step's rows: where each sequence's are, and which of them become logits.
   struct Step {
-    int64_t num_tokens = 0;                // T
-    std::vector<SequenceSpan> sequences;   // all tokens
-    std::vector<SequenceSpan> wanted;      // the tokens whose logits are wanted
-    std::vector<int32_t> wanted_rows;      // their rows
-    std::vector<int32_t> wanted_sequence;  // the sequence each belongs to
+    int64_t num_tokens = 0;               // T
+    std::vector<SequenceSpan> sequences;  // all tokens
+    std::vector<SequenceSpan> wanted;     // the tokens whose logits are wanted
+    std::vector<int32_t> wanted_rows;     // their rows
+    std::vector<WantedRow> wanted_tokens;
   };
   /// The step's activations; roles change hands when rows are dropped in the last layer.
   struct Activations {
@@ -82,8 +87,8 @@ class LanguageModel {
   void attend(const Step& step, int64_t index, Activations& activations);
   void keep_wanted_rows(const Step& step, Activations& activations);
   void project(Tensor x);
-  void download_logits(int64_t first, int64_t count);
-  void check_logits(const Step& step) const;
+  void fetch_logits(int64_t first, int64_t count);
+  void take_logits(int64_t row);
 
   RmsNorm norm(const std::unique_ptr<Buffer>& weight) const {
     return {weight.get(), config_.rms_norm_eps};
@@ -104,7 +109,13 @@ class LanguageModel {
   TensorBuffer inner_;                                   // [max_step_tokens, F]
   TensorBuffer cos_, sin_;                               // [max_step_tokens, D / 2]
   TensorBuffer head_out_;                                // [kHeadRows, V]
-  std::vector<float> logits_;                            // [wanted rows, V] on the host
+  // Of the last step, for sample():
+  Tensor wanted_x_;                       // [wanted rows, C]
+  std::vector<WantedRow> wanted_tokens_;  // of these rows
+  bool is_projected_ = false;             // all their logits are in head_out_
+  std::vector<int32_t> ids_;              // of the rows whose logits are in head_out_
+  std::vector<float> logits_;             // [wanted rows, V] on the host, where they are needed
+  std::vector<NextToken> next_tokens_;
 };
 
 }  // namespace qvl

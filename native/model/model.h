@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/sampling.h"
 #include "common/cancellation.h"
 #include "io/image.h"
 #include "io/safetensors.h"
@@ -58,6 +59,12 @@ struct StepSequence {
   LogitsWanted logits = LogitsWanted::kLast;
 };
 
+/// The token behind a row of logits, or the logits where the backend did not choose one.
+struct NextToken {
+  int32_t id = kNotChosen;
+  std::span<const float> logits;  // [V] or empty
+};
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -73,12 +80,15 @@ class Model {
 
   virtual std::unique_ptr<VisionEncoding> begin_vision(VisionItem item) = 0;
 
-  /// Runs one ragged step, appends to the KV cache and returns the logits wanted, [rows, V] in the
-  /// order of the sequences; valid until the next call. `should_stop` is asked between layers; when
-  /// it says true, throws Cancelled (the cache then holds nothing that the caller may rely on
-  /// beyond num_cached).
-  virtual std::span<const float> forward(std::span<const StepSequence> sequences,
-                                         const std::function<bool()>& should_stop) = 0;
+  /// Runs one ragged step, which appends to the KV cache and leaves rows of logits behind for
+  /// sample(). It may return before the device has done all that. `should_stop` is asked between
+  /// layers; when it says true, throws Cancelled (the cache then holds nothing that the caller may
+  /// rely on beyond num_cached).
+  virtual void forward(std::span<const StepSequence> sequences,
+                       const std::function<bool()>& should_stop) = 0;
+  /// Ends the step: what becomes of each row of logits that it wanted, in the order of the
+  /// sequences. Valid until the next step. Throws Error(ERR_NUMERICS) when logits are not finite.
+  virtual std::span<const NextToken> sample(std::span<const TokenChoice> choices) = 0;
 };
 
 struct LoadProgress {

@@ -33,10 +33,14 @@ class Qwen2Vl final : public Model {
     return std::make_unique<TowerEncoding>(tower_, std::move(item));
   }
 
-  std::span<const float> forward(std::span<const StepSequence> sequences,
-                                 const std::function<bool()>& should_stop) override {
+  void forward(std::span<const StepSequence> sequences,
+               const std::function<bool()>& should_stop) override {
     check_mapping();
-    return language_model_.forward(sequences, should_stop);
+    language_model_.forward(sequences, should_stop);
+  }
+
+  std::span<const NextToken> sample(std::span<const TokenChoice> choices) override {
+    return language_model_.sample(choices);
   }
 
  private:

@@ -2,6 +2,7 @@
 
 // The CPU backend's class, shared by the files that implement it. Others see cpu_backend.h.
 
+#include <algorithm>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -108,6 +109,10 @@ class CpuBackend final : public Backend {
   void write_quantized(Weight& weight, const QuantizedBlock& block) override;
   std::unique_ptr<Weight> wrap_weight(const WeightSpec& spec, std::span<const WeightRows> parts,
                                       std::shared_ptr<const void> owner) override;
+  /// Logits are where the engine's sampler reads them.
+  void sample(std::span<int32_t> ids, Tensor, std::span<const TokenChoice>) override {
+    std::fill(ids.begin(), ids.end(), kNotChosen);
+  }
   std::unique_ptr<KvCache> create_kv_cache(const KvCacheSpec& spec) override;
   std::unique_ptr<SequenceBatch> create_sequence_batch(int64_t max_tokens,
                                                        int64_t num_blocks) override;

@@ -149,6 +149,7 @@ class CudaBackend final : public Backend {
   void segment_attention(Tensor out, Tensor q, Tensor k, Tensor v, int64_t head_dim,
                          std::span<const int32_t> cu_seqlens, int64_t first_query,
                          float scale) override;
+  void sample(std::span<int32_t> ids, Tensor logits, std::span<const TokenChoice> choices) override;
   void run_step(const SequenceBatch& batch, bool repeatable,
                 const std::function<void()>& body) override;
 
@@ -179,8 +180,8 @@ class CudaBackend final : public Backend {
                     int64_t layer, const CudaSequenceBatch& batch);
   bool attention_few_rows(const Tensor& out, const Tensor& q, const CudaKvCache& cache,
                           int64_t layer, const CudaSequenceBatch& batch, float scale);
-  /// Counters that are zero between kernels.
-  uint32_t* arrivals(int64_t count);
+  /// Counters that are zero between kernels: these leave zeros behind.
+  void* zeroed_scratch(Scratch& memory, size_t bytes);
   template <class Epilogue>
   void launch_gemv(std::string_view base, const Tensor& x, const CudaWeight& weight,
                    const RmsNorm& norm, const Epilogue& epilogue);
@@ -197,6 +198,7 @@ class CudaBackend final : public Backend {
   StepGraphs graphs_;
   Scratch narrow_scratch_, gate_up_scratch_, indices_scratch_, tiles_scratch_;
   Scratch partials_scratch_, arrivals_scratch_;  // of attention over splits of the keys
+  Scratch sample_inputs_, sample_scores_, sample_counts_, sample_states_, sample_results_;
 };
 
 /// Throws Error(ERR_INTERNAL) when `condition` is false: a caller broke the interface.

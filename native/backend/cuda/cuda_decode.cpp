@@ -106,12 +106,12 @@ bool CudaBackend::attention_few_rows(const Tensor& out, const Tensor& q, const C
   const auto statistics = static_cast<size_t>(attention_decode_statistics(kGemvMaxRows, heads));
   auto* const sums =
       static_cast<float*>(scratch(partials_scratch_, (partials + statistics) * sizeof(float)));
-  const AttentionDecodeParams params{q.data,          cache.layer(layer),
-                                     out.data,        sums,
-                                     sums + partials, arrivals(kGemvMaxRows * kv_heads),
-                                     batch.table(),   q.row_stride,
-                                     out.row_stride,  scale_log2e(scale),
-                                     to_int32(heads), to_int32(kv_heads)};
+  auto* const arrivals = static_cast<uint32_t*>(zeroed_scratch(
+      arrivals_scratch_, static_cast<size_t>(kGemvMaxRows * kv_heads) * sizeof(uint32_t)));
+  const AttentionDecodeParams params{
+      q.data,          cache.layer(layer), out.data,        sums,
+      sums + partials, arrivals,           batch.table(),   q.row_stride,
+      out.row_stride,  scale_log2e(scale), to_int32(heads), to_int32(kv_heads)};
   // For all lengths that steps of this shape may have: longer rows have no smaller splits.
   const int64_t splits = std::min<int64_t>(
       (batch.max_keys() + kAttentionDecodeLeastSplit - 1) / kAttentionDecodeLeastSplit,
@@ -126,19 +126,17 @@ bool CudaBackend::attention_few_rows(const Tensor& out, const Tensor& q, const C
   return true;
 }
 
-uint32_t* CudaBackend::arrivals(int64_t count) {
-  const size_t bytes = static_cast<size_t>(count) * sizeof(uint32_t);
+void* CudaBackend::zeroed_scratch(Scratch& memory, size_t bytes) {
   bool is_new = false;
-  void* const pointer = arrivals_scratch_.get(pool_, bytes, &is_new);
+  void* const pointer = memory.get(pool_, bytes, &is_new);
   if (is_new) {
     graphs_.clear();
     const Driver& call = device_->driver();
-    // Kernels leave zeros behind.
     call.check(call->memset_d8_async(reinterpret_cast<api::DevicePointer>(pointer), 0, bytes,
                                      stream_.get()),
                "clearing counters");
   }
-  return static_cast<uint32_t*>(pointer);
+  return pointer;
 }
 
 }  // namespace qvl::cuda

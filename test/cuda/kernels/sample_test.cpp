@@ -1,6 +1,8 @@
 #include "kernels/cuda/sample.h"
 
+#include <cstring>
 #include <limits>
+#include <span>
 
 #include "check.h"
 #include "engine/sampler.h"
@@ -35,42 +37,35 @@ class Device {
         rows_(std::move(rows)),
         vocab_size_(vocab_size),
         stride_((vocab_size + 3) / 4 * 4),
-        history_(gpu.filled<int32_t>(rows_.size() * kHistory, 0)),
-        length_(gpu.filled<int32_t>(rows_.size(), 0)),
         scores_(gpu.filled<float>(scratch(), 0xff)),
         weights_(gpu.filled<float>(scratch(), 0xff)),
         counts_(gpu.filled<uint32_t>(scratch(), 0)),
         states_(gpu.filled<uint64_t>(rows_.size() * 2, 0)),
-        results_(gpu.filled<SampleResult>(rows_.size(), 0xff)) {
-    std::vector<SampleOptions> options;
-    std::vector<int32_t> history(rows_.size() * kHistory), length;
-    for (size_t i = 0; i < rows_.size(); ++i) {
-      const Row& row = rows_[i];
-      std::copy(row.prompt.begin(), row.prompt.end(),
-                history.begin() + static_cast<std::ptrdiff_t>(i * kHistory));
-      length.push_back(static_cast<int32_t>(row.prompt.size()));
-      options.push_back(uploaded_options(row));
-    }
-    gpu.write(history_, history);
-    gpu.write(length_, length);
-    options_.push_back(gpu.upload(options));
+        results_(gpu.filled<int32_t>(rows_.size(), 0xee)) {
+    for (const Row& row : rows_) histories_.push_back(row.prompt);
   }
 
-  /// [rows, V] -> the rows' results; every kernel is launched.
-  std::vector<SampleResult> sample(const std::vector<float>& logits) {
-    const auto on_logits = gpu_.upload(logits);
+  /// [rows, V] -> the rows' results; every kernel is launched. What is chosen goes to the history.
+  std::vector<int32_t> sample(const std::vector<float>& logits) {
+    // The kernels read the rows in another order than they lie in.
+    std::vector<float> reversed;
+    for (size_t i = rows_.size(); i-- > 0;) {
+      const auto row = std::span(logits).subspan(i * static_cast<size_t>(vocab_size_));
+      reversed.insert(reversed.end(), row.begin(), row.begin() + vocab_size_);
+    }
+    const auto on_logits = gpu_.upload(reversed);
+    std::vector<SampleOptions> options;
+    for (size_t i = 0; i < rows_.size(); ++i) options.push_back(uploaded_options(i));
+    const auto on_options = gpu_.upload(options);
     SampleParams p{};
     p.logits = on_logits.get();
-    p.options = options_[0].get();
-    p.history = history_.get();
-    p.history_length = length_.get();
+    p.options = on_options.get();
     p.scores = scores_.get();
     p.weights = weights_.get();
     p.counts = counts_.get();
     p.states = reinterpret_cast<SampleState*>(states_.get());
     p.results = results_.get();
     p.logits_stride = vocab_size_;
-    p.history_stride = kHistory;
     p.scores_stride = stride_;
     p.vocab_size = vocab_size_;
     const auto rows = static_cast<unsigned>(rows_.size());
@@ -81,21 +76,27 @@ class Device {
     gpu_.launch("sample_draw", {rows}, {kSampleDrawThreads}, kSampleDrawSharedBytes, p);
     for (const uint32_t count : gpu_.download(counts_)) CHECK_EQ(count, 0u);
     for (const uint64_t word : gpu_.download(states_)) CHECK_EQ(word, uint64_t{0});
-    return gpu_.download(results_);
-  }
-  std::vector<int32_t> history(size_t row) {
-    const auto length = gpu_.download(length_)[row];
-    const auto all = gpu_.download(history_);
-    const auto first = all.begin() + static_cast<std::ptrdiff_t>(row * kHistory);
-    return {first, first + length};
+    inputs_.clear();
+    const std::vector<int32_t> results = gpu_.download(results_);
+    for (size_t i = 0; i < rows_.size(); ++i) {
+      if (results[i] != kSampleUndecided) histories_[i].push_back(results[i]);
+    }
+    return results;
   }
 
  private:
-  static constexpr size_t kHistory = 64;
-
   size_t scratch() const { return rows_.size() * static_cast<size_t>(stride_); }
-  SampleOptions uploaded_options(const Row& row) {
+
+  template <class T>
+  const T* upload(std::vector<T> values) {
+    std::vector<unsigned char> bytes(values.size() * sizeof(T));
+    if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+    return reinterpret_cast<const T*>(inputs_.emplace_back(gpu_.upload(bytes)).get());
+  }
+  SampleOptions uploaded_options(size_t index) {
+    const Row& row = rows_[index];
     const SamplingOptions& from = row.options;
+    const std::vector<int32_t>& history = histories_[index];
     SampleOptions to{};
     to.seed = from.seed;
     to.temperature = from.temperature;
@@ -105,31 +106,33 @@ class Device {
     to.frequency_penalty = from.frequency_penalty;
     to.presence_penalty = from.presence_penalty;
     to.top_k = static_cast<int32_t>(from.top_k);
-    to.penalty_last_n = static_cast<int32_t>(from.penalty_last_n);
-    to.num_prompt = static_cast<int32_t>(row.prompt.size());
-    if (!from.logit_bias.empty()) {
-      std::vector<float> bias(static_cast<size_t>(vocab_size_));
-      for (const LogitBias& entry : from.logit_bias) {
-        bias[static_cast<size_t>(entry.id)] = entry.bias;
-      }
-      to.bias = biases_.emplace_back(gpu_.upload(bias)).get();
-    }
-    if (!row.mask.empty()) to.mask = masks_.emplace_back(gpu_.upload(row.mask)).get();
+    to.draw = static_cast<int32_t>(history.size() - row.prompt.size());
+    to.logits_row = static_cast<int32_t>(rows_.size() - 1 - index);
+    const size_t window =
+        from.penalty_last_n < 0 ? history.size() : static_cast<size_t>(from.penalty_last_n);
+    const size_t first = history.size() - std::min(window, history.size());
+    to.num_history = static_cast<int32_t>(history.size() - first);
+    to.first_answer = static_cast<int32_t>(std::max(row.prompt.size(), first) - first);
+    to.history =
+        upload<int32_t>({history.begin() + static_cast<std::ptrdiff_t>(first), history.end()});
+    std::vector<SampleBias> biases;
+    for (const LogitBias& entry : from.logit_bias) biases.push_back({entry.id, entry.bias});
+    to.num_biases = static_cast<int32_t>(biases.size());
+    to.biases = upload(biases);
+    if (!row.mask.empty()) to.mask = upload(row.mask);
     return to;
   }
 
   Gpu& gpu_;
   std::vector<Row> rows_;
+  std::vector<std::vector<int32_t>> histories_;
   int vocab_size_;
   int64_t stride_;
-  DeviceArray<int32_t> history_, length_;
   DeviceArray<float> scores_, weights_;
   DeviceArray<uint32_t> counts_;
   DeviceArray<uint64_t> states_;
-  DeviceArray<SampleResult> results_;
-  std::vector<DeviceArray<SampleOptions>> options_;
-  std::vector<DeviceArray<float>> biases_;
-  std::vector<DeviceArray<uint64_t>> masks_;
+  DeviceArray<int32_t> results_;
+  std::vector<DeviceArray<unsigned char>> inputs_;
 };
 
 /// Draws `steps` tokens for all rows at once and checks each against the engine's sampler.
@@ -145,20 +148,17 @@ void check_rows_like_host(Gpu& gpu, const std::vector<Row>& rows, int vocab_size
         random_values(rows.size() * width, static_cast<unsigned>(31 * step + vocab_size), spread);
     // Equal scores, and zeros of both signs.
     for (size_t i = 0; i < logits.size(); i += 7) logits[i] = std::round(logits[i] * 2) / 2;
-    const std::vector<SampleResult> results = device.sample(logits);
+    const std::vector<int32_t> results = device.sample(logits);
     for (size_t i = 0; i < rows.size(); ++i) {
       const auto row = std::span(logits).subspan(i * width, width);
       const int32_t expected =
           sampler.sample(row, histories[i], static_cast<int64_t>(rows[i].prompt.size()),
                          rows[i].options, rows[i].mask);
       const std::string where = describe("vocabulary ", vocab_size, ", row ", i, ", step ", step);
-      if (results[i].status != kSampled || results[i].id != expected) {
-        fail(__FILE__, __LINE__,
-             describe(where, ": status ", results[i].status, ", id ", results[i].id, ", expected ",
-                      expected));
+      if (results[i] != expected) {
+        fail(__FILE__, __LINE__, describe(where, ": id ", results[i], ", expected ", expected));
       }
       histories[i].push_back(expected);
-      CHECK(device.history(i) == histories[i]);
     }
   }
 }
@@ -226,7 +226,7 @@ TEST(sample_applies_masks_and_biases) {
   for (const float temperature : {0.f, 1.f}) {
     SamplingOptions options = with_temperature(temperature, 8);
     rows.push_back({options, {0}, {0x00ff00ff00ff00ffu, 0x1u}});
-    options.logit_bias = {{70, 4.f}, {2, 4.f}, {9, 100.f}};
+    options.logit_bias = {{2, 4.f}, {9, 100.f}, {70, 4.f}};
     rows.push_back({options, {0}, {0x00ff00ff00ff00ffu, 0x40u}});
     rows.push_back({options, {0}});
   }
@@ -258,48 +258,49 @@ TEST(sample_draws_by_probability) {
   for (int i = 0; i < kRows; ++i) logits.insert(logits.end(), {std::log(2.f), 0.f, 0.f});
   std::vector<int> counts(3);
   for (int step = 0; step < kSteps; ++step) {
-    for (const SampleResult& result : device.sample(logits)) {
-      ++counts[static_cast<size_t>(result.id)];
-    }
+    for (const int32_t id : device.sample(logits)) ++counts[static_cast<size_t>(id)];
   }
   CHECK(std::abs(counts[0] - kRows * kSteps / 2) < 64);
   CHECK(std::abs(counts[1] - kRows * kSteps / 4) < 55);
 }
 
-TEST(sample_reports_logits_that_are_no_numbers) {
+TEST(sample_leaves_to_the_host_what_has_no_answer) {
   Gpu gpu;
   const int vocab_size = 3000;
-  const auto statuses = [&](const std::vector<float>& logits, std::vector<uint64_t> mask) {
-    Device device(gpu, {{{}, {5}, mask}, {with_temperature(1.f), {5}, mask}}, vocab_size);
-    std::vector<float> both = logits;
-    both.insert(both.end(), logits.begin(), logits.end());
-    const std::vector<SampleResult> results = device.sample(both);
-    CHECK_EQ(results[0].status, results[1].status);
-    CHECK_EQ(results[0].id, results[1].id);
-    CHECK_EQ(device.history(0).size(), 1u);
-    return results[0];
+  const auto check_undecided = [&](const std::vector<float>& logits, std::vector<uint64_t> mask) {
+    Device device(gpu, {{{}, {5}, mask}, {with_temperature(1.f), {5}, mask}, {{}, {5}}},
+                  vocab_size);
+    std::vector<float> rows = logits;
+    rows.insert(rows.end(), logits.begin(), logits.end());
+    rows.resize(3 * vocab_size);  // the last row's neighbours do not matter to it
+    const std::vector<int32_t> results = device.sample(rows);
+    CHECK_EQ(results[0], kSampleUndecided);
+    CHECK_EQ(results[1], kSampleUndecided);
+    CHECK_EQ(results[2], 0);
   };
-  std::vector<float> logits(vocab_size, 0.5f);
-  logits[2900] = std::numeric_limits<float>::quiet_NaN();
-  logits[2999] = kInfinity;
-  CHECK_EQ(statuses(logits, {}).status, kSampleBadLogit);
-  CHECK_EQ(statuses(logits, {}).id, 2900);
-  logits.assign(vocab_size, -kInfinity);
-  CHECK_EQ(statuses(logits, {}).status, kSampleBadLogit);
-  CHECK_EQ(statuses(logits, {}).id, 0);
-  logits[17] = 1.f;
-  std::vector<uint64_t> mask(47, ~uint64_t{0});
-  mask[0] = ~(uint64_t{1} << 17);
-  CHECK_EQ(statuses(logits, mask).status, kSampleNoneAllowed);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
+    for (const size_t id : {0, 1023, 2047, 2048, 2999}) {
+      std::vector<float> logits(vocab_size, 0.5f);
+      logits[id] = bad;
+      check_undecided(logits, {});
+    }
+  }
+  check_undecided(std::vector<float>(vocab_size, 0.5f), std::vector<uint64_t>(47, 0));
 }
 
-TEST(sample_leaves_nearly_flat_distributions_to_the_host) {
+TEST(sample_ranks_more_candidates_than_a_block_holds) {
+  // Nearly flat distributions, with and without equal scores.
   Gpu gpu;
-  constexpr int kVocab = 5000;
-  SamplingOptions options = with_temperature(1.f);
-  options.top_p = 0.9f;
-  Device device(gpu, {{options, {5}}}, kVocab);
-  const std::vector<SampleResult> results = device.sample(random_values(kVocab, 3, 0.01f));
-  CHECK_EQ(results[0].status, kSampleUndecided);
-  CHECK(device.history(0) == std::vector<int32_t>{5});
+  std::vector<Row> rows;
+  for (const float top_p : {0.5f, 0.9f, 0.999f}) {
+    for (const float min_p : {0.f, 0.98f}) {
+      SamplingOptions options = with_temperature(1.f, rows.size());
+      options.top_p = top_p;
+      options.min_p = min_p;
+      rows.push_back({options, {5}});
+      options.top_k = 4000;
+      rows.push_back({options, {5}});
+    }
+  }
+  check_rows_like_host(gpu, rows, 5000, 0.01f, 2);
 }

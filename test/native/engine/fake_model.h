@@ -157,8 +157,8 @@ class FakeModel : public Model {
     return std::make_unique<FakeEncoding>(std::move(item), options_, log_);
   }
 
-  std::span<const float> forward(std::span<const StepSequence> sequences,
-                                 const std::function<bool()>& should_stop) override {
+  void forward(std::span<const StepSequence> sequences,
+               const std::function<bool()>& should_stop) override {
     ++log_->forwards;
     if (sequences.size() > log_->largest_batch) log_->largest_batch = sequences.size();
     check_step(sequences);
@@ -178,7 +178,17 @@ class FakeModel : public Model {
         append_logits(sequence, end);
       }
     }
-    return logits_;
+  }
+
+  std::span<const NextToken> sample(std::span<const TokenChoice> choices) override {
+    const size_t vocab_size = static_cast<size_t>(config_.vocab_size);
+    require(choices.size() * vocab_size == logits_.size(), "a choice for every row of logits");
+    next_tokens_.clear();
+    for (size_t row = 0; row < choices.size(); ++row) {
+      next_tokens_.push_back(
+          {kNotChosen, std::span(logits_).subspan(row * vocab_size, vocab_size)});
+    }
+    return next_tokens_;
   }
 
  private:
@@ -265,6 +275,7 @@ class FakeModel : public Model {
   std::shared_ptr<FakeModelLog> log_;
   std::vector<FakeEntry> cache_;
   std::vector<float> logits_;
+  std::vector<NextToken> next_tokens_;
 };
 
 /// A grey item of `value`, `frames` frames of 28 h' x 28 w' pixels.

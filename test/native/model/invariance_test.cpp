@@ -119,10 +119,10 @@ std::vector<std::vector<float>> logits_together(Model& model, const std::vector<
       owners.push_back(i);
     }
     if (step.empty()) continue;
-    const std::span<const float> rows = model.forward(step, {});
+    const std::vector<float> rows = logits_of(model, step);
     size_t at = 0;
     for (size_t n = 0; n < step.size(); ++n) {
-      const auto part = rows.subspan(at, step[n].token_ids.size() * vocab);
+      const auto part = std::span(rows).subspan(at, step[n].token_ids.size() * vocab);
       logits[owners[n]].insert(logits[owners[n]].end(), part.begin(), part.end());
       at += part.size();
     }
@@ -214,7 +214,7 @@ TEST(wanting_fewer_logits_does_not_change_them) {
     for (size_t i = 0; i < prompts.size(); ++i) {
       step.push_back(sequences[i].take(sequences[i].num_waiting(), kWanted[i % 3]));
     }
-    const std::span<const float> logits = model->forward(step, {});
+    const std::vector<float> logits = logits_of(*model, step);
     check_same_bits({logits.begin(), logits.end()}, expected, "logits of a mixed step");
   }
 }
@@ -228,9 +228,9 @@ TEST(prompt_without_logits_leaves_the_same_cache) {
     const std::vector<float> all = logits_alone(*model, prompt);
     Sequence sequence(*model, prompt, scattered_blocks(50, 8));
     const StepSequence first = sequence.take(sequence.num_waiting() - 1, LogitsWanted::kNone);
-    CHECK(model->forward({&first, 1}, {}).empty());
+    CHECK(logits_of(*model, {&first, 1}).empty());
     const StepSequence last = sequence.take(1, LogitsWanted::kLast);
-    const std::span<const float> logits = model->forward({&last, 1}, {});
+    const std::vector<float> logits = logits_of(*model, {&last, 1});
     check_same_bits({logits.begin(), logits.end()},
                     {all.end() - static_cast<std::ptrdiff_t>(vocab), all.end()}, "last logits");
   }

@@ -41,8 +41,7 @@ struct Step {
 
 void check_refused(Model& model, const Step& step, const std::string& expected) {
   const StepSequence sequence = step.sequence();
-  const std::string message =
-      CHECK_ERROR("ERR_INVALID_ARGUMENT", model.forward({&sequence, 1}, {}));
+  const std::string message = CHECK_ERROR("ERR_INVALID_ARGUMENT", logits_of(model, {&sequence, 1}));
   if (message.find(expected) == std::string::npos) CHECK_EQ(message, expected);
 }
 
@@ -73,7 +72,7 @@ void set_value(StoredTensor& tensor, size_t index, float value) {
 
 TEST(steps_without_tokens_give_nothing) {
   const std::unique_ptr<Model> model = tiny_model();
-  CHECK(model->forward({}, {}).empty());
+  CHECK(logits_of(*model, {}).empty());
   Step step;
   step.ids = step.t = step.h = step.w = {};
   check_refused(*model, step, "without new tokens");
@@ -135,7 +134,7 @@ TEST(vision_spans_must_lie_in_their_sequence_and_embedding) {
   Step valid;
   valid.spans = {{1, 2, &two, 0}, {0, 1, &two, 1}, {3, 0, &two, 2}};
   const StepSequence sequence = valid.sequence();
-  CHECK_EQ(model->forward({&sequence, 1}, {}).size(), size_t{64});
+  CHECK_EQ(logits_of(*model, {&sequence, 1}).size(), size_t{64});
 }
 
 TEST(a_step_has_at_most_the_tokens_it_was_planned_for) {
@@ -145,9 +144,9 @@ TEST(a_step_has_at_most_the_tokens_it_was_planned_for) {
   Step other;
   other.blocks = {1};
   const StepSequence both[] = {step.sequence(), other.sequence()};
-  const std::string message = CHECK_ERROR("ERR_INVALID_ARGUMENT", model->forward(both, {}));
+  const std::string message = CHECK_ERROR("ERR_INVALID_ARGUMENT", logits_of(*model, both));
   CHECK(message.find("more than 5 tokens") != std::string::npos);
-  CHECK_EQ(model->forward({both, 1}, {}).size(), size_t{64});
+  CHECK_EQ(logits_of(*model, {both, 1}).size(), size_t{64});
 }
 
 TEST(a_refused_step_changes_nothing) {
@@ -159,8 +158,8 @@ TEST(a_refused_step_changes_nothing) {
     Step bad;
     bad.ids[2] = 64;
     const StepSequence both[] = {sequence.take(count, LogitsWanted::kAll), bad.sequence()};
-    CHECK_ERROR("ERR_INVALID_ARGUMENT", model->forward(both, {}));
-    const std::span<const float> rows = model->forward({both, 1}, {});
+    CHECK_ERROR("ERR_INVALID_ARGUMENT", logits_of(*model, both));
+    const std::vector<float> rows = logits_of(*model, {both, 1});
     logits.insert(logits.end(), rows.begin(), rows.end());
   }
   CHECK(logits == expected);
@@ -172,9 +171,7 @@ TEST(a_step_can_be_stopped_between_layers_and_done_again) {
   int questions = 0;
   Sequence sequence(*model, image_prompt(), scattered_blocks(0, 4));
   const StepSequence whole = sequence.take(13, LogitsWanted::kAll);
-  const std::span<const float> rows =
-      model->forward({&whole, 1}, [&] { return ++questions, false; });
-  CHECK(std::vector<float>(rows.begin(), rows.end()) == expected);
+  CHECK(logits_of(*model, {&whole, 1}, [&] { return ++questions, false; }) == expected);
   CHECK(questions >= 2);  // once a layer
 
   for (int stop_at = 1; stop_at <= questions; ++stop_at) {
@@ -214,7 +211,7 @@ TEST(logits_that_are_not_numbers_are_an_error) {
     const std::unique_ptr<Model> model = load_model(tensors, tiny_config());
     Sequence sequence(*model, {{5, 6, 7}, {}}, scattered_blocks(0, 4));
     const StepSequence step = sequence.take(3, LogitsWanted::kLast);
-    const std::string message = CHECK_ERROR("ERR_NUMERICS", model->forward({&step, 1}, {}));
+    const std::string message = CHECK_ERROR("ERR_NUMERICS", logits_of(*model, {&step, 1}));
     CHECK(message.find("token 2") != std::string::npos);
   }
 }
@@ -239,7 +236,7 @@ TEST(the_sequence_whose_logits_are_not_numbers_is_named) {
   bad.blocks = {1};
   const StepSequence both[] = {good.sequence(), bad.sequence()};
   try {
-    model->forward(both, {});
+    logits_of(*model, both);
   } catch (const Error& error) {
     CHECK_EQ(error.code(), "ERR_NUMERICS");
     for (const auto& [name, value] : error.details()) {
@@ -247,7 +244,7 @@ TEST(the_sequence_whose_logits_are_not_numbers_is_named) {
       if (name == "position") CHECK_EQ(std::get<int64_t>(value), 2);
     }
     CHECK_EQ(error.details().size(), size_t{2});
-    CHECK_EQ(model->forward({both, 1}, {}).size(), size_t{64});
+    CHECK_EQ(logits_of(*model, {both, 1}).size(), size_t{64});
     return;
   }
   CHECK(false);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -77,6 +78,22 @@ inline std::vector<int32_t> scattered_blocks(int32_t first, int32_t count) {
   std::iota(blocks.begin(), blocks.end(), first);
   std::reverse(blocks.begin(), blocks.begin() + count / 2);
   return blocks;
+}
+
+/// Runs a step; the logits of all rows that it wants, end to end.
+inline std::vector<float> logits_of(Model& model, std::span<const StepSequence> sequences,
+                                    const std::function<bool()>& should_stop = {}) {
+  model.forward(sequences, should_stop);
+  size_t num_rows = 0;
+  for (const StepSequence& sequence : sequences) {
+    if (sequence.logits == LogitsWanted::kLast) ++num_rows;
+    if (sequence.logits == LogitsWanted::kAll) num_rows += sequence.token_ids.size();
+  }
+  std::vector<float> logits;
+  for (const NextToken& next : model.sample(std::vector<TokenChoice>(num_rows))) {
+    logits.insert(logits.end(), next.logits.begin(), next.logits.end());
+  }
+  return logits;
 }
 
 /// A prompt and what was generated after it, on its way through steps of the model.
@@ -172,7 +189,7 @@ inline std::vector<float> prefill(Model& model, Sequence& sequence, int64_t chun
   while (sequence.num_waiting() > 0) {
     const StepSequence step =
         sequence.take(std::min(chunk, sequence.num_waiting()), LogitsWanted::kAll);
-    const std::span<const float> rows = model.forward({&step, 1}, {});
+    const std::vector<float> rows = logits_of(model, {&step, 1});
     logits.insert(logits.end(), rows.begin(), rows.end());
   }
   return logits;
@@ -192,9 +209,9 @@ inline std::vector<std::vector<int32_t>> greedy(Model& model, std::vector<Sequen
     for (Sequence* sequence : sequences) {
       step.push_back(sequence->take(sequence->num_waiting(), LogitsWanted::kLast));
     }
-    const std::span<const float> logits = model.forward(step, {});
+    const std::vector<float> logits = logits_of(model, step);
     for (size_t s = 0; s < sequences.size(); ++s) {
-      answers[s].push_back(argmax(logits.subspan(s * vocab, vocab)));
+      answers[s].push_back(argmax(std::span(logits).subspan(s * vocab, vocab)));
       sequences[s]->append(answers[s].back());
     }
   }

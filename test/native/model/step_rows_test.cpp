@@ -40,11 +40,6 @@ struct Text {
   int64_t num_cached;
 };
 
-std::vector<float> forward(Model& model, const std::vector<StepSequence>& sequences) {
-  const std::span<const float> logits = model.forward(sequences, {});
-  return {logits.begin(), logits.end()};
-}
-
 bool same_row(const std::vector<float>& a, size_t row_a, const std::vector<float>& b,
               size_t row_b) {
   return std::memcmp(&a[row_a * kVocab], &b[row_b * kVocab], kVocab * sizeof(float)) == 0;
@@ -53,13 +48,13 @@ bool same_row(const std::vector<float>& a, size_t row_a, const std::vector<float
 TEST(rows_come_in_the_order_of_the_sequences_as_many_as_each_wants) {
   const auto model = load_tiny();
   const Text first(5, 0, 0), second(9, 0, 4), third(3, 0, 8);
-  const std::vector<float> all =
-      forward(*model, {first.step(LogitsWanted::kAll), second.step(LogitsWanted::kAll),
-                       third.step(LogitsWanted::kAll)});
+  const std::vector<float> all = test::logits_of(
+      *model, std::vector{first.step(LogitsWanted::kAll), second.step(LogitsWanted::kAll),
+                          third.step(LogitsWanted::kAll)});
   CHECK_EQ(all.size(), size_t{17 * kVocab});
-  const std::vector<float> some =
-      forward(*model, {first.step(LogitsWanted::kLast), second.step(LogitsWanted::kNone),
-                       third.step(LogitsWanted::kAll)});
+  const std::vector<float> some = logits_of(
+      *model, std::vector{first.step(LogitsWanted::kLast), second.step(LogitsWanted::kNone),
+                          third.step(LogitsWanted::kAll)});
   CHECK_EQ(some.size(), size_t{4 * kVocab});
   CHECK(same_row(some, 0, all, 4));
   for (size_t i = 0; i < 3; ++i) CHECK(same_row(some, 1 + i, all, 14 + i));
@@ -67,10 +62,12 @@ TEST(rows_come_in_the_order_of_the_sequences_as_many_as_each_wants) {
 
 TEST(more_rows_than_the_head_takes_at_once) {
   const auto model = load_tiny();
-  const std::vector<float> all = forward(*model, {Text(100).step(LogitsWanted::kAll)});
+  const std::vector<float> all =
+      test::logits_of(*model, std::vector{Text(100).step(LogitsWanted::kAll)});
   CHECK_EQ(all.size(), size_t{100 * kVocab});
   for (const int64_t length : {1, 32, 33, 64, 65, 100}) {
-    const std::vector<float> last = forward(*model, {Text(length).step(LogitsWanted::kLast)});
+    const std::vector<float> last =
+        test::logits_of(*model, std::vector{Text(length).step(LogitsWanted::kLast)});
     CHECK(same_row(last, 0, all, static_cast<size_t>(length - 1)));
   }
 }
