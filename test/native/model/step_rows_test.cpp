@@ -52,7 +52,7 @@ TEST(rows_come_in_the_order_of_the_sequences_as_many_as_each_wants) {
       *model, std::vector{first.step(LogitsWanted::kAll), second.step(LogitsWanted::kAll),
                           third.step(LogitsWanted::kAll)});
   CHECK_EQ(all.size(), size_t{17 * kVocab});
-  const std::vector<float> some = logits_of(
+  const std::vector<float> some = test::logits_of(
       *model, std::vector{first.step(LogitsWanted::kLast), second.step(LogitsWanted::kNone),
                           third.step(LogitsWanted::kAll)});
   CHECK_EQ(some.size(), size_t{4 * kVocab});
