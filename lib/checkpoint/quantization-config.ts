@@ -2,7 +2,7 @@
 import { UnsupportedModelError } from '../errors.js'
 import type { NativeStoredQuantization } from '../native.js'
 import { Fields } from './fields.js'
-import { describeJson, type JsonObject } from './files.js'
+import { describeJson, isJsonObject, type JsonObject } from './files.js'
 
 /** An object that says so, and where it stands, for messages. */
 export interface QuantizationSource {
@@ -46,6 +46,38 @@ export function findQuantizationConfig(
   return value === undefined ? undefined : { json: value as JsonObject, file, path }
 }
 
+/** What AutoRound calls itself; it packs codes as AWQ or GPTQ do. */
+const AUTO_ROUND = ['auto-round', 'intel/auto-round']
+
+/** From `auto_round:auto_gptq` and the like. */
+function packingOfAutoRound(fields: Fields): 'awq' | 'gptq' | undefined {
+  const packing = fields.optionalString('packing_format') ?? fields.optionalString('backend') ?? ''
+  if (packing.includes('awq')) return 'awq'
+  return packing.includes('gptq') ? 'gptq' : undefined
+}
+
+/** How words and zero points are packed: each quantiser has a key of its own for it. */
+function layoutOf(fields: Fields, isAwq: boolean): string {
+  const keys = isAwq ? ['version', 'checkpoint_format', 'format'] : ['checkpoint_format', 'format']
+  for (const key of keys) {
+    const layout = fields.optionalString(key)
+    if (layout !== undefined) return layout.toLowerCase()
+  }
+  return isAwq ? 'gemm' : 'gptq'
+}
+
+/** The first of GPTQModel's rules ("+:" or "-:" and a regular expression) that changes the sizes of some matrices. */
+function findException(rules: unknown, bits: unknown, groupSize: unknown): string | undefined {
+  if (!isJsonObject(rules)) return undefined
+  const changes = (rule: JsonObject) =>
+    (rule['bits'] ?? bits) !== bits || (rule['group_size'] ?? groupSize) !== groupSize
+  const found = Object.entries(rules).find(
+    // "-:" leaves matrices as they are, which the names of their tensors say.
+    ([pattern, rule]) => !pattern.startsWith('-:') && isJsonObject(rule) && changes(rule),
+  )
+  return found && describeJson(found[0])
+}
+
 /**
  * Checks that matrices stored like this can be read. Which they are, the names of the tensors say.
  *
@@ -55,15 +87,16 @@ export function parseQuantizationConfig(source: QuantizationSource): NativeStore
   const { json, file, path } = source
   const fields = new Fields(file, json, path)
   const at = (key: string) => fields.get(key)
-  const method = fields.optionalString('quant_method')?.toLowerCase() ?? source.method ?? 'unknown'
+  const name = fields.optionalString('quant_method')?.toLowerCase() ?? source.method ?? 'unknown'
   const refuse = (what: string) =>
     new UnsupportedModelError(
       `${file} says that the weights are quantised in a way that this version does not read: ${what}. ` +
         'It reads AWQ (4 bits, version "gemm") and GPTQ (4 or 8 bits) in groups of 32, 64, 128 or all inputs, ' +
         'and bf16, fp16 and fp32 weights; use such a checkpoint of the model.',
-      { details: { architecture: 'Qwen2VLForConditionalGeneration', quantization: method, file } },
+      { details: { architecture: 'Qwen2VLForConditionalGeneration', quantization: name, file } },
     )
-  if (method !== 'awq' && method !== 'gptq') throw refuse(`quant_method "${method}"`)
+  const method = AUTO_ROUND.includes(name) ? packingOfAutoRound(fields) : name
+  if (method !== 'awq' && method !== 'gptq') throw refuse(`quant_method "${name}"`)
   const isAwq = method === 'awq'
 
   const bitsOf = at('bits').value ?? at('w_bit').value ?? (isAwq ? 4 : undefined)
@@ -74,13 +107,14 @@ export function parseQuantizationConfig(source: QuantizationSource): NativeStore
   if (group !== 32 && group !== 64 && group !== 128 && group !== -1) {
     throw refuse(`quant_method "${method}" with group_size ${describeJson(group)}`)
   }
-  const version = fields.optionalString('version')?.toLowerCase() ?? 'gemm'
-  if (isAwq && version !== 'gemm') throw refuse(`AWQ of version "${version}"`)
-  const format = isAwq ? undefined : fields.optionalString('checkpoint_format')?.toLowerCase()
-  if (format !== undefined && format !== 'gptq' && format !== 'gptq_v2') {
+  const format = layoutOf(fields, isAwq)
+  if (isAwq && format !== 'gemm') throw refuse(`AWQ of version "${format}"`)
+  if (!isAwq && format !== 'gptq' && format !== 'gptq_v2') {
     throw refuse(`GPTQ with checkpoint_format "${format}"`)
   }
   if (fields.optionalBoolean('is_marlin_format') === true) throw refuse('GPTQ in the Marlin layout')
+  const exception = findException(at('dynamic').value, bitsOf, group)
+  if (exception !== undefined) throw refuse(`"dynamic" with other sizes for ${exception}`)
   return {
     method,
     bits: bitsOf,

@@ -13,7 +13,7 @@ import { DEFAULT_TIMING, type HubClient, type HubTiming } from './http.js'
 import { checkModelId, isCommit, ModelLayout } from './layout.js'
 import { readSpans } from './ledger.js'
 import { acquireLock } from './lock.js'
-import { INDEX_FILE, neededSmallFiles, neededWeights } from './needed-files.js'
+import { indexFileOf, neededSmallFiles, neededWeights } from './needed-files.js'
 import { ProgressMeter, type DownloadProgress } from './progress.js'
 import type { RemoteFile, RemoteTree } from './remote-file.js'
 import { hubOptionsShape, hubSettings, type HubSettings } from './settings.js'
@@ -252,7 +252,7 @@ async function chooseWeights(
   }
   const quantizerFile = await readQuantizerFile(where, read)
   parseConfig(config, `${where}/config.json`, quantizerFile) // throws for what cannot be loaded
-  const { files: weights, missing } = neededWeights(files, (await read(INDEX_FILE)) ?? {})
+  const { files: weights, missing } = neededWeights(files, (await read(indexFileOf(files))) ?? {})
   if (weights.length > 0 && missing.length === 0) return weights
   throw new DownloadError(
     'ERR_DOWNLOAD_NO_CHECKPOINT',

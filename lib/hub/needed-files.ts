@@ -1,5 +1,6 @@
 /** Which files of a repository a model needs: all of them lie in its root. */
 import { isJsonObject } from '../checkpoint/files.js'
+import { indexOf, weightsName } from '../checkpoint/weight-files.js'
 
 const small = new Set([
   'config.json',
@@ -19,15 +20,22 @@ const small = new Set([
   'chat_template.jinja',
 ])
 
-const WEIGHTS = 'model.safetensors'
+/** The name of the file that holds the weights, and that of the index of their shards. */
+function namesIn(files: readonly { name: string }[]): { whole: string; index: string } {
+  const whole = weightsName(files.map(({ name }) => name))
+  return { whole, index: indexOf(whole) }
+}
 
-/** Names the shards of the weights. */
-export const INDEX_FILE = 'model.safetensors.index.json'
+/** Names the shards of the weights, where there are shards. */
+export function indexFileOf(files: readonly { name: string }[]): string {
+  return namesIn(files).index
+}
 
 /** Everything but the weights. */
 export function neededSmallFiles<File extends { name: string }>(files: readonly File[]): File[] {
-  const whole = files.some(({ name }) => name === WEIGHTS)
-  return files.filter(({ name }) => small.has(name) || (!whole && name === INDEX_FILE))
+  const { whole, index } = namesIn(files)
+  const isWhole = files.some(({ name }) => name === whole)
+  return files.filter(({ name }) => small.has(name) || (!isWhole && name === index))
 }
 
 /**
@@ -40,10 +48,13 @@ export function neededWeights<File extends { name: string }>(
   files: readonly File[],
   index?: unknown,
 ): { files: File[]; missing: string[] } {
-  const whole = files.find(({ name }) => name === WEIGHTS)
+  const whole = files.find(({ name }) => name === namesIn(files).whole)
   if (whole) return { files: [whole], missing: [] }
   if (index === undefined) {
-    return { files: files.filter(({ name }) => /^model-.*\.safetensors$/.test(name)), missing: [] }
+    return {
+      files: files.filter(({ name }) => /^(?:gptq_)?model-.*\.safetensors$/.test(name)),
+      missing: [],
+    }
   }
   const map = isJsonObject(index) ? index['weight_map'] : undefined
   const names = new Set<unknown>(isJsonObject(map) ? Object.values(map) : [])

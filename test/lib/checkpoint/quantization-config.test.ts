@@ -25,6 +25,8 @@ const gptq = {
   true_sequential: true,
 }
 
+const autoRound = { quant_method: 'intel/auto-round', bits: 4, group_size: 128, sym: true }
+
 async function stored(files: Record<string, object>) {
   const { config } = await openCheckpoint(await checkpointFolder(files))
   return config.storedQuantization
@@ -45,6 +47,17 @@ describe('recognised are', () => {
     ],
     [{ ...gptq, checkpoint_format: 'gptq_v2' }, { zerosLessOne: false }],
     [{ ...gptq, group_size: -1, desc_act: true, use_exllama: false }, { groupSize: 0 }],
+    [{ ...gptq, format: 'gptq_v2' }, { zerosLessOne: false }],
+    [{ ...awq, version: undefined, checkpoint_format: 'gemm' }, { method: 'awq' }],
+    [{ ...gptq, dynamic: { '-:.*visual.*': {}, '+:.*down.*': { bits: 4 } } }, { bits: 4 }],
+    [
+      { ...autoRound, backend: 'auto_round:gptq:exllamav2' },
+      { method: 'gptq', zerosLessOne: true },
+    ],
+    [
+      { ...autoRound, packing_format: 'auto_round:auto_awq' },
+      { method: 'awq', zerosLessOne: false },
+    ],
   ])('%j', async (config, expected) => {
     expect(await inConfig(config)).toMatchObject(expected)
   })
@@ -92,6 +105,12 @@ describe('refused by their names are', () => {
     [{ ...awq, version: 'gemv' }, /AWQ of version "gemv"/],
     [{ ...gptq, checkpoint_format: 'marlin' }, /checkpoint_format "marlin"/],
     [{ ...gptq, is_marlin_format: true }, /Marlin/],
+    [{ ...gptq, format: 'bitblas' }, /checkpoint_format "bitblas"/],
+    [{ ...awq, version: undefined, format: 'gemv_fast' }, /AWQ of version "gemv_fast"/],
+    [{ ...gptq, dynamic: { '+:.*down.*': { bits: 8 } } }, /other sizes for "\+:\.\*down\.\*"/],
+    [{ ...gptq, dynamic: { '.*q_proj': { group_size: 32 } } }, /other sizes for "\.\*q_proj"/],
+    [{ ...autoRound, backend: 'auto_round:exllamav2' }, /quant_method "intel\/auto-round"/],
+    [autoRound, /quant_method "intel\/auto-round"/],
   ])('%j', async (config, message) => {
     const error: unknown = await inConfig(config).catch((reason: unknown) => reason)
     expect(error).toBeInstanceOf(UnsupportedModelError)

@@ -39,6 +39,29 @@ describe('weight files', () => {
     ])
   })
 
+  it('are those that AutoGPTQ wrote, whole or in shards', async () => {
+    const name = 'gptq_model-4bit-128g.safetensors'
+    expect(await weightFiles({ [name]: 'x' })).toEqual([name])
+    const shard = 'gptq_model-8bit--1g-00001-of-00002.safetensors'
+    const map = { weight_map: { p: shard } }
+    const sharded = 'gptq_model-8bit--1g.safetensors.index.json'
+    expect(await weightFiles({ [sharded]: map, [shard]: 'x' })).toEqual([shard])
+    expect(await weightFiles({ [name]: 'x', 'model.safetensors': 'x' })).toEqual([
+      'model.safetensors',
+    ])
+    const error = await failure({ [sharded]: map })
+    expect(error.message).toMatch(/weight files that gptq_model-8bit--1g.* names are missing/)
+  })
+
+  it('are not chosen among several that AutoGPTQ wrote', async () => {
+    const error = await failure({
+      'gptq_model-4bit-128g.safetensors': 'x',
+      'gptq_model-8bit-128g.safetensors': 'x',
+    })
+    expect(error.code).toBe('ERR_CHECKPOINT_NO_WEIGHTS')
+    expect(error.message).toMatch(/gptq_model-4bit-128g\S+ and gptq_model-8bit.* remove the others/)
+  })
+
   it('names the shards that are missing', async () => {
     const map = { p: 'a-1.safetensors', q: 'a-2.safetensors', r: 'a-3.safetensors' }
     const error = await failure({ ...index(map), 'a-2.safetensors': 'x' })

@@ -419,6 +419,14 @@ describe('trouble', () => {
   })
 })
 
+test('the weights may have the name that AutoGPTQ gives', async () => {
+  const name = 'gptq_model-4bit-128g.safetensors'
+  hub.files.set(name, { bytes: weights(), lfs: true })
+  hub.files.delete('model.safetensors')
+  const { files } = await quick()
+  expect(files).toContain(name)
+})
+
 describe('the caller', () => {
   test('cancels: what has come stays, the lock does not', async () => {
     hub.pace = { bytes: 200_000, ms: 5 }
