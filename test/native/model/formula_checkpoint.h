@@ -72,7 +72,7 @@ inline std::string to_bytes(float value, std::string_view dtype) {
     const uint32_t sign = std::signbit(value) ? 0x8000u : 0u;
     int exponent = 0;
     const double fraction = std::frexp(std::fabs(rounded), &exponent);  // [0.5, 1)
-    if (exponent < -13) {                                               // subnormal
+    if (exponent < -13 || fraction == 0) {                              // subnormal, or 0
       bits = sign | static_cast<uint32_t>(std::ldexp(fraction, exponent + 24));
     } else {
       bits = sign | static_cast<uint32_t>(exponent + 14) << 10 |

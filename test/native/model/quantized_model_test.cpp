@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 
 #include "check.h"
@@ -54,10 +55,11 @@ struct Pair {
   std::vector<StoredTensor> plain;
 };
 
-Pair make_pair_of(const StoredQuantization& format) {
+Pair make_pair_of(const StoredQuantization& format, const ModelConfig& config = tiny_config(),
+                  const std::function<bool(const std::string&)>& chosen = is_quantized) {
   Pair pair;
-  for (const StoredTensor& tensor : formula_tensors(tiny_config())) {
-    if (!is_quantized(tensor.name)) {
+  for (const StoredTensor& tensor : formula_tensors(config)) {
+    if (!chosen(tensor.name)) {
       pair.stored.push_back(tensor);
       pair.plain.push_back(tensor);
       continue;
@@ -109,6 +111,22 @@ TEST(logits_are_those_of_the_model_with_dequantised_weights) {
     // Sums over inputs have other segments, no more.
     CHECK_CLOSE(found.data(), expected.data(), expected.size(), 1e-5);
   }
+}
+
+// Some quantisers take the head too; others leave layers out, which their names say.
+TEST(any_matrix_may_be_stored_quantised_and_any_layer_not) {
+  ModelConfig config = tiny_config();
+  config.tie_word_embeddings = false;
+  const Pair pair = make_pair_of(kGptq, config, [](const std::string& name) {
+    return name == "lm_head.weight" || name == "visual.merger.mlp.0.weight" ||
+           (name.starts_with("model.layers.1.") && is_quantized(name));
+  });
+  CHECK(pair.stored.size() > pair.plain.size());
+  ModelConfig stored_config = config;
+  stored_config.stored_quantization = kGptq;
+  const std::vector<float> found = logits_of(*load_model(pair.stored, stored_config));
+  const std::vector<float> expected = logits_of(*load_model(pair.plain, config));
+  CHECK_CLOSE(found.data(), expected.data(), expected.size(), 1e-5);
 }
 
 StoredTensor bias_of(const std::string& name, int64_t size, float value) {

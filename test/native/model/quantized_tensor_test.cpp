@@ -311,6 +311,28 @@ TEST(other_matrices_are_quantised_as_asked_and_stored_ones_left_alone) {
   CHECK_EQ(loaded.weight->spec().quantization.bits, 4);
 }
 
+/// A layer of one group whose scales are `numbers` over and over, and the numbers of its rows.
+std::vector<float> rows_with_scales(const std::string& dtype, const std::vector<float>& numbers) {
+  std::vector<StoredTensor> tensors = gptq_layer("m", 40, 128, 3);
+  tensors[2] = {"m.scales", dtype, {1, 40}, {}};
+  for (size_t i = 0; i < 40; ++i) tensors[2].bytes += to_bytes(numbers[i % numbers.size()], dtype);
+  const Loaded loaded = load(tensors, {{"m.weight", {40, 128}}});
+  return rows_of(*loaded.backend, *loaded.weight);
+}
+
+TEST(scales_may_have_any_type_that_holds_numbers_of_fp16) {
+  const std::vector<float> numbers = {0x1p-14f, 1.5f, -0.25f, 0x1.04p3f, 0x1.4p-20f, 0x1p-24f};
+  const std::vector<float> expected = rows_with_scales("F16", numbers);
+  CHECK(same_bits(rows_with_scales("BF16", numbers), expected));
+  CHECK(same_bits(rows_with_scales("F32", numbers), expected));
+}
+
+// What a model in bf16 has for inputs that are next to never anything.
+TEST(scales_in_bf16_that_fp16_has_no_bits_for_are_the_nearest) {
+  CHECK(same_bits(rows_with_scales("BF16", {0x1.04p-24f, 0x1.9p-23f, 0x1p-30f}),
+                  rows_with_scales("F16", {0x1p-24f, 0x1.8p-23f, 0.0f})));
+}
+
 // ---- what is refused ----
 
 using Change = std::function<void(std::map<std::string, StoredTensor>&)>;
@@ -397,6 +419,15 @@ TEST(scales_that_fp16_cannot_hold_are_refused) {
         },
         "cannot hold exactly");
   }
+  check_fails(
+      "ERR_CHECKPOINT_QUANTIZATION",
+      [](auto& tensors) {
+        StoredTensor& tensor = tensors.at("scales");
+        tensor.dtype = "BF16";
+        tensor.bytes.clear();
+        for (int i = 0; i < 80; ++i) tensor.bytes += to_bytes(i == 50 ? 65536.0f : 0.5f, "BF16");
+      },
+      "in BF16 that fp16");
 }
 
 TEST(groups_of_inputs_that_cannot_be_are_refused) {
