@@ -28,6 +28,10 @@ else()
   set(QVL_CUDA_REASON "built with QVL_CUDA=OFF")
 endif()
 
+# Ninja compares the names in nvcc's dependency files with its own, which are relative.
+if(POLICY CMP0116)
+  cmake_policy(SET CMP0116 NEW)
+endif()
 if(NOT QVL_CUDA_REASON)
   file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
   file(GLOB cuda_headers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cuh ${CMAKE_SOURCE_DIR}/kernels/cuda/*.h)

@@ -92,7 +92,10 @@ async function onCuda(
     checkpoint,
     { ...options, dtype, kvCacheType: dtype },
     {
-      availableBytes: Math.max((found.freeBytes ?? found.memoryBytes) - WORKING_BYTES, 1),
+      availableBytes: Math.max(
+        (found.freeBytes ?? found.memoryBytes) - workingBytes(checkpoint, options),
+        1,
+      ),
       kvShare: KV_SHARE.cuda,
       owner: 'the GPU',
     },
@@ -103,6 +106,17 @@ async function onCuda(
 
 /** What the driver, cuBLASLt and the modules of kernels take before the first tensor, rounded up. */
 const WORKING_BYTES = 2 ** 28
+/** That and, of quantised weights, the largest matrix in 16 bits: products of many rows need it so. */
+function workingBytes(
+  { config }: Planned,
+  { quantization = 'none', visionQuantization = 'none' }: DeviceOptions,
+) {
+  const isQuantized = quantization !== 'none' || visionQuantization !== 'none'
+  if (!isQuantized && !config.storedQuantization) return WORKING_BYTES
+  const gateAndUp = 2 * config.intermediateSize * config.hiddenSize
+  const head = quantization !== 'none' ? config.vocabSize * config.hiddenSize : 0
+  return WORKING_BYTES + 2 * Math.max(gateAndUp, head)
+}
 /**
  * What the KV cache may have of the memory that the weights leave. On a GPU the rest is for images and the activations
  * of a step; a machine has more to do.
@@ -138,22 +152,6 @@ function cudaType({ config }: Planned, options: DeviceOptions): Half {
   const kept = dtype === 'auto' ? (config.dtype === 'fp16' ? 'fp16' : 'bf16') : dtype
   if (kvCacheType !== 'auto' && kvCacheType !== kept) {
     throw refuse('kvCacheType', `kvCacheType: '${kvCacheType}' beside ${kept} weights`)
-  }
-  const stored = config.storedQuantization
-  if (stored) {
-    const what = `weights that are stored in ${stored.bits} bits (${stored.method})`
-    throw new InvalidArgumentError(
-      `loadModel(): the checkpoint has ${what}, which only the CPU takes. Use device 'cpu'.`,
-      {
-        path: 'device',
-        details: { reason: `the checkpoint has ${what}, which only the CPU takes` },
-      },
-    )
-  }
-  const { quantization = 'none', visionQuantization = 'none' } = options
-  if (quantization !== 'none') throw refuse('quantization', `quantization: '${quantization}'`)
-  if (visionQuantization !== 'none') {
-    throw refuse('visionQuantization', `visionQuantization: '${visionQuantization}'`)
   }
   return kept
 }

@@ -59,6 +59,9 @@ struct WeightSpec {
   /// Of a quantised matrix: its input k, which groups are counted by, is input input_order[k] of
   /// what it is multiplied with. Empty: as they come.
   std::vector<int32_t> input_order{};
+  /// Outputs n and n + pair_distance of every span of twice as many are needed together, by what
+  /// follows the product: a layout may put them side by side. 0: none are.
+  int64_t pair_distance = 0;
 };
 
 /// Inputs that share a scale of 8-bit activations, at most.

@@ -57,7 +57,7 @@ QuantizedTensor WeightLoader::quantized_tensor(const TensorPart& part) const {
 }
 
 std::unique_ptr<Weight> WeightLoader::quantized_matrix(const std::vector<TensorPart>& parts,
-                                                       int segments) {
+                                                       int segments, int64_t pair_distance) {
   if (mapping_ != nullptr) {
     throw Error("ERR_INVALID_ARGUMENT",
                 "weights: 'mapped' leaves the numbers where they are in the file, but " +
@@ -65,7 +65,9 @@ std::unique_ptr<Weight> WeightLoader::quantized_matrix(const std::vector<TensorP
                     " is stored quantised and has to be rearranged: use weights: 'packed'",
                 {{"path", std::string("weights")}});
   }
-  WeightSpec spec{0, parts.front().shape[1], DType::kF32, segments, {}};
+  WeightSpec spec;
+  spec.in_features = parts.front().shape[1];
+  spec.pair_distance = pair_distance;
   spec.quantization = {stored_.bits, stored_.group_size, options_.quantization.int8_activations};
   std::vector<const QuantizedTensor*> tensors;
   for (const TensorPart& part : parts) {

@@ -96,9 +96,13 @@ const TensorEntry& WeightLoader::find(const TensorPart& part) const {
   return *tensor;
 }
 
-std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& parts, int segments) {
-  if (is_stored_quantized(parts.front())) return quantized_matrix(parts, segments);
-  WeightSpec spec{0, 0, DType::kF32, segments, {}};
+std::unique_ptr<Weight> WeightLoader::matrix(const std::vector<TensorPart>& parts, int segments,
+                                             int64_t pair_distance) {
+  if (is_stored_quantized(parts.front())) return quantized_matrix(parts, segments, pair_distance);
+  WeightSpec spec;
+  spec.dtype = DType::kF32;
+  spec.segments = segments;
+  spec.pair_distance = pair_distance;
   std::vector<const TensorEntry*> tensors;
   for (const TensorPart& part : parts) {
     const TensorEntry& tensor = find(part);

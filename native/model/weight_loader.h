@@ -47,9 +47,10 @@ class WeightLoader {
       : checkpoint_(checkpoint), backend_(nullptr), stored_(stored) {}
 
   /// The matrix of the parts' rows on top of each other; a part's dimensions after the first are
-  /// its columns. Its values are there after run(). `segments`: see WeightSpec.
+  /// its columns. Its values are there after run(). `segments`, `pair_distance`: see WeightSpec.
   /// Throws Error(ERR_CHECKPOINT_*).
-  std::unique_ptr<Weight> matrix(const std::vector<TensorPart>& parts, int segments = 1);
+  std::unique_ptr<Weight> matrix(const std::vector<TensorPart>& parts, int segments = 1,
+                                 int64_t pair_distance = 0);
   /// The one-dimensional parts end to end as F32; read at once.
   std::unique_ptr<Buffer> vector(const std::vector<TensorPart>& parts);
   /// Likewise, with zeros for parts that the checkpoint lacks; null where all are zeros.
@@ -97,7 +98,8 @@ class WeightLoader {
   bool holds_numbers(const TensorPart& part) const;
   bool is_stored_quantized(const TensorPart& part) const;
   QuantizedTensor quantized_tensor(const TensorPart& part) const;
-  std::unique_ptr<Weight> quantized_matrix(const std::vector<TensorPart>& parts, int segments);
+  std::unique_ptr<Weight> quantized_matrix(const std::vector<TensorPart>& parts, int segments,
+                                           int64_t pair_distance);
   void add_quantized_jobs(Weight& weight, const std::vector<const QuantizedTensor*>& tensors);
   void add_quantized_slabs(Weight& weight, const std::vector<const QuantizedTensor*>& tensors);
   void run_quantized_job(const QuantizedJob& job, QuantizedReader& reader) const;

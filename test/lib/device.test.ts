@@ -83,8 +83,6 @@ describe('chooseDevice', () => {
     [{ weights: 'mapped' }, /mapped.*only the CPU has/],
     [{ dtype: 'fp32' }, /fp32.*only the CPU has/],
     [{ activations: 'int8' }, /int8.*only the CPU has/],
-    [{ quantization: 'int4' }, /int4.*only the CPU has/],
-    [{ visionQuantization: 'int8' }, /int8.*only the CPU has/],
     [{ kvCacheType: 'fp32' }, /kvCacheType.*only the CPU has/],
   ] as [DeviceOptions, RegExp][])('leaves %o to the CPU', async (options, reason) => {
     const choice = await choose(options)
@@ -93,13 +91,20 @@ describe('chooseDevice', () => {
     await expect(choose({ ...options, device: 'cuda' })).rejects.toThrow(InvalidArgumentError)
   })
 
-  it('leaves checkpoints that are stored quantised to the CPU', async () => {
-    expect(await choose({}, machine, awq)).toMatchObject({
-      cudaDevice: null,
-      reason:
-        'the checkpoint has weights that are stored in 4 bits (awq), which only the CPU takes',
-    })
-    await expect(choose({ device: 'cuda' }, machine, awq)).rejects.toThrow(InvalidArgumentError)
+  it('takes checkpoints that are stored quantised and quantises as it loads', async () => {
+    expect(await choose({}, machine, awq)).toMatchObject({ cudaDevice: 0, dtype: 'bf16' })
+    const options = { quantization: 'int4', visionQuantization: 'int8' } as const
+    expect(await choose({ ...options, device: 'cuda' })).toMatchObject({ cudaDevice: 0 })
+  })
+
+  it('leaves room for the largest matrix in 16 bits beside quantised weights', async () => {
+    const small = { ...machine, devices: [{ ...gpu, freeBytes: 2 ** 28 + 30e6 }] }
+    const { plan } = await choose({}, small)
+    const quantized = (await choose({}, small, awq)).plan
+    const { hiddenSize, intermediateSize } = tiny.config
+    const matrixBytes = 2 * 2 * intermediateSize * hiddenSize
+    const fewer = (plan.kvCacheTokens - quantized.kvCacheTokens) * plan.kvBytesPerToken
+    expect(Math.abs(fewer - 0.6 * matrixBytes)).toBeLessThan(2 * plan.kvBytesPerToken)
   })
 
   it('refuses a GPU that is asked for and cannot be used, with the reason', async () => {

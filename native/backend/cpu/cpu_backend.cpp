@@ -42,24 +42,6 @@ std::unique_ptr<Backend> create_cpu_backend(const CpuBackendOptions& options) {
   return std::make_unique<CpuBackend>(kernels, std::move(device));
 }
 
-void require(bool condition, const char* what) {
-  if (!condition) {
-    throw Error("ERR_INTERNAL", std::string("The CPU backend was called wrongly: ") + what);
-  }
-}
-
-kernels::Format to_format(DType dtype) {
-  switch (dtype) {
-    case DType::kBF16:
-      return kernels::Format::kBF16;
-    case DType::kF16:
-      return kernels::Format::kF16;
-    case DType::kF32:
-      break;
-  }
-  return kernels::Format::kF32;
-}
-
 CpuBuffer::CpuBuffer(size_t bytes)
     : bytes_(bytes), memory_(bytes == 0 ? 1 : bytes, PageUse::kHuge, "activations") {}
 

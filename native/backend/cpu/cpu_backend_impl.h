@@ -8,15 +8,15 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/check.h"
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/memory.h"
 #include "backend/cpu/thread_pool.h"
+#include "backend/format.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/quantized.h"
 
 namespace qvl {
-
-kernels::Format to_format(DType dtype);
 
 class CpuBuffer final : public Buffer {
  public:
@@ -205,8 +205,5 @@ class CpuBackend final : public Backend {
   Scratch norm_scratch_;
   Scratch partials_;  // of attention over parts of the keys
 };
-
-/// Throws Error(ERR_INTERNAL) when `condition` is false: a caller broke the interface.
-void require(bool condition, const char* what);
 
 }  // namespace qvl

@@ -83,17 +83,6 @@ void check_available(size_t bytes, const char* purpose) {
 
 }  // namespace
 
-size_t checked_bytes(int64_t a, int64_t b) {
-  constexpr int64_t limit = std::numeric_limits<int64_t>::max();
-  if (a < 0 || b < 0 || (b != 0 && a > limit / b)) {
-    throw Error("ERR_OUT_OF_MEMORY",
-                "A size of " + std::to_string(a) + " x " + std::to_string(b) +
-                    " bytes is more than a process can address.",
-                {{"required_bytes", limit}});
-  }
-  return static_cast<size_t>(a * b);
-}
-
 PageMemory::PageMemory(size_t bytes, PageUse use, const char* purpose) {
   if (bytes == 0) return;
   if (use == PageUse::kHuge) check_available(bytes, purpose);

@@ -5,10 +5,6 @@
 
 namespace qvl {
 
-/// a * b for sizes of memory; throws Error(ERR_OUT_OF_MEMORY) instead of overflowing. Neither may
-/// be negative.
-size_t checked_bytes(int64_t a, int64_t b);
-
 /// How the pages of a PageMemory come into being; huge ones where the system has them.
 enum class PageUse : uint8_t {
   kHuge,  // used in full soon

@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "backend/cuda/cuda_backend_impl.h"
+#include "backend/format.h"
 #include "common/error.h"
-#include "kernels/cpu/convert.h"
 #include "kernels/cuda/gemv.h"
 
 namespace qvl {
@@ -36,28 +36,7 @@ api::DevicePointer address(const void* pointer) {
   return reinterpret_cast<api::DevicePointer>(pointer);
 }
 
-/// The product of sizes that a file or a caller gave.
-size_t checked_bytes(int64_t a, int64_t b) {
-  size_t bytes = 0;
-  require(a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, &bytes) && bytes <= size_t{1} << 62,
-          "a size that no device has");
-  return bytes;
-}
-
-float load(const void* data, DType dtype, int64_t index) {
-  const kernels::Format format = dtype == DType::kF32    ? kernels::Format::kF32
-                                 : dtype == DType::kBF16 ? kernels::Format::kBF16
-                                                         : kernels::Format::kF16;
-  return kernels::load(data, format, index);
-}
-
 }  // namespace
-
-void require(bool condition, const char* what) {
-  if (!condition) {
-    throw Error("ERR_INTERNAL", std::string("The CUDA backend was called wrongly: ") + what);
-  }
-}
 
 OwnStream::OwnStream(Device& device) : device_(device) {
   const Driver& call = device.driver();
@@ -69,13 +48,6 @@ OwnStream::~OwnStream() {
   device_.driver()->stream_synchronize(stream_);
   device_.driver()->stream_destroy(stream_);
 }
-
-CudaWeight::CudaWeight(const std::shared_ptr<MemoryPool>& pool, WeightSpec spec)
-    : spec_(std::move(spec)),
-      memory_(pool,
-              checked_bytes(spec_.out_features,
-                            spec_.in_features * static_cast<int64_t>(dtype_size(spec_.dtype))),
-              "the model's weights") {}
 
 CudaKvCache::CudaKvCache(const std::shared_ptr<MemoryPool>& pool, const KvCacheSpec& spec)
     : spec_(spec),
@@ -131,7 +103,7 @@ void CudaBackend::upload(void* device, const void* host, size_t bytes) {
 
 void CudaBackend::upload_f32(void* device, const void* host, DType dtype, int64_t count) {
   std::vector<float> values(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i) values[static_cast<size_t>(i)] = load(host, dtype, i);
+  kernels::widen(values.data(), host, to_format(dtype), count);
   upload(device, values.data(), values.size() * sizeof(float));
 }
 
@@ -146,52 +118,36 @@ void CudaBackend::download(void* host, const void* device, size_t bytes) {
 
 // ---- weights ----
 
-namespace {
-
-[[noreturn]] void refuse_quantized() {
-  throw Error("ERR_INVALID_ARGUMENT",
-              "quantised weights are not available on device 'cuda': leave quantization out, or "
-              "use device 'cpu'",
-              {{"path", std::string("quantization")}});
-}
-
-}  // namespace
-
-void CudaBackend::write_quantized(Weight&, const QuantizedBlock&) { refuse_quantized(); }
-
 std::unique_ptr<Weight> CudaBackend::create_weight(const WeightSpec& spec) {
   require(spec.out_features > 0 && spec.in_features > 0, "a weight must have rows and columns");
-  if (spec.quantization.is_quantized()) refuse_quantized();
   if (spec.in_features % 8 != 0) {
     throw Error("ERR_CHECKPOINT_UNSUPPORTED",
                 "a matrix with " + std::to_string(spec.in_features) +
                     " inputs; on device 'cuda' they must be a multiple of 8: use device 'cpu'");
   }
-  return std::make_unique<CudaWeight>(pool_, spec);
+  if (!spec.quantization.is_quantized()) return std::make_unique<CudaWeight>(pool_, spec);
+  auto weight = std::make_unique<CudaQuantizedWeight>(pool_, spec);
+  if (weight->input_order() != nullptr) {
+    upload(weight->input_order(), spec.input_order.data(),
+           spec.input_order.size() * sizeof(int32_t));
+  }
+  return weight;
 }
 
 void CudaBackend::write_weight(Weight& weight, int64_t first_row, int64_t num_rows,
                                const void* rows, DType dtype) {
-  const auto& matrix = static_cast<const CudaWeight&>(weight);
-  const WeightSpec& spec = matrix.spec();
-  require(first_row >= 0 && num_rows >= 0 && num_rows <= spec.out_features - first_row,
+  require(first_row >= 0 && num_rows >= 0 && num_rows <= weight.spec().out_features - first_row,
           "write_weight outside the weight");
-  const size_t row_bytes = matrix.row_bytes();
-  const auto* source = static_cast<const char*>(rows);
-  const auto fill = [&](void* piece, size_t offset, size_t bytes) {
-    if (dtype == spec.dtype) {
-      std::memcpy(piece, source + offset, bytes);
-      return;
-    }
-    auto* const to = static_cast<uint16_t*>(piece);
-    const auto first = static_cast<int64_t>(offset / sizeof(uint16_t));
-    for (size_t i = 0; i < bytes / sizeof(uint16_t); ++i) {
-      const float value = load(source, dtype, first + static_cast<int64_t>(i));
-      to[i] = spec.dtype == DType::kBF16 ? kernels::f32_to_bf16(value) : kernels::f32_to_f16(value);
-    }
-  };
-  uploads_.upload(matrix.data() + static_cast<size_t>(first_row) * row_bytes,
-                  static_cast<size_t>(num_rows) * row_bytes, fill);
+  if (auto* const quantized = as_quantized(weight)) {
+    return quantized->write_rows(first_row, num_rows, rows, dtype, uploads_);
+  }
+  static_cast<CudaWeight&>(weight).write_rows(first_row, num_rows, rows, dtype, uploads_);
+}
+
+void CudaBackend::write_quantized(Weight& weight, const QuantizedBlock& block) {
+  auto* const quantized = as_quantized(weight);
+  require(quantized != nullptr, "write_quantized to a weight that is not quantised");
+  quantized->write_block(block, uploads_);
 }
 
 std::unique_ptr<Weight> CudaBackend::wrap_weight(const WeightSpec&, std::span<const WeightRows>,

@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/check.h"
 #include "backend/cuda/blas.h"
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_weight.h"
 #include "backend/cuda/graph.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/module.h"
@@ -30,21 +32,6 @@ class OwnStream {
  private:
   Device& device_;
   api::Stream stream_ = nullptr;
-};
-
-/// A matrix as the checkpoint has it, row by row in the backend's type.
-class CudaWeight final : public Weight {
- public:
-  CudaWeight(const std::shared_ptr<MemoryPool>& pool, WeightSpec spec);
-  const WeightSpec& spec() const override { return spec_; }
-  char* data() const { return static_cast<char*>(memory_.data()); }
-  size_t row_bytes() const {
-    return static_cast<size_t>(spec_.in_features) * dtype_size(spec_.dtype);
-  }
-
- private:
-  WeightSpec spec_;
-  CudaBuffer memory_;
 };
 
 /// [L] of the layers of kernels/cuda/sequence_table.h.
@@ -168,13 +155,16 @@ class CudaBackend final : public Backend {
   }
 
   Tensor scratch_tensor(Scratch& memory, int64_t rows, int64_t cols, DType dtype);
+  /// The numbers of a matrix [N, K] in the backend's type: its own, or dequantised ones, which are
+  /// there until the next call.
+  const void* dense(const Weight& weight);
   /// x in the backend's type: normalised, converted, or as it is.
   Tensor narrow(Tensor x, const RmsNorm& norm);
   void add_bias(Tensor x, const Buffer& bias, Activation activation);
   void linear_swiglu(Tensor out, Tensor x, const Weight& weight, const Buffer* bias);
   /// The kernels of a decode step read every weight once for all of few rows. False: there is none
   /// for this case.
-  bool linear_few_rows(const Tensor& out, const Tensor& x, const CudaWeight& weight,
+  bool linear_few_rows(const Tensor& out, const Tensor& x, const Weight& weight,
                        const LinearOptions& options);
   bool qkv_few_rows(const Tensor& qkv, const AttentionInput& input, const CudaKvCache& cache,
                     int64_t layer, const CudaSequenceBatch& batch);
@@ -183,8 +173,12 @@ class CudaBackend final : public Backend {
   /// Counters that are zero between kernels: these leave zeros behind.
   void* zeroed_scratch(Scratch& memory, size_t bytes);
   template <class Epilogue>
-  void launch_gemv(std::string_view base, const Tensor& x, const CudaWeight& weight,
+  void launch_gemv(std::string_view epilogue_name, const Tensor& x, const Weight& weight,
                    const RmsNorm& norm, const Epilogue& epilogue);
+  template <class Epilogue>
+  void launch_quantized_gemv(std::string_view epilogue_name, const Tensor& x,
+                             const CudaQuantizedWeight& weight, const RmsNorm& norm,
+                             const Epilogue& epilogue);
   /// `values` in device memory, in the order of the stream.
   const int32_t* upload_indices(Scratch& memory, const std::vector<int32_t>& values);
 
@@ -196,13 +190,11 @@ class CudaBackend final : public Backend {
   UploadQueue uploads_;
   MatrixProducts products_;
   StepGraphs graphs_;
-  Scratch narrow_scratch_, gate_up_scratch_, indices_scratch_, tiles_scratch_;
+  Scratch narrow_scratch_, gate_up_scratch_, indices_scratch_, tiles_scratch_, dense_scratch_;
   Scratch partials_scratch_, arrivals_scratch_;  // of attention over splits of the keys
   Scratch sample_inputs_, sample_scores_, sample_counts_, sample_states_, sample_results_;
 };
 
-/// Throws Error(ERR_INTERNAL) when `condition` is false: a caller broke the interface.
-void require(bool condition, const char* what);
 const float* f32_data(const Buffer& buffer, int64_t count);
 /// The scale of attention's scores for kernels that raise 2 to them.
 float scale_log2e(float scale);

@@ -17,15 +17,18 @@ int32_t to_int32(int64_t count) {
 }  // namespace
 
 template <class Epilogue>
-void CudaBackend::launch_gemv(std::string_view base, const Tensor& x, const CudaWeight& weight,
+void CudaBackend::launch_gemv(std::string_view epilogue_name, const Tensor& x, const Weight& weight,
                               const RmsNorm& norm, const Epilogue& epilogue) {
+  if (const CudaQuantizedWeight* const quantized = as_quantized(weight)) {
+    return launch_quantized_gemv(epilogue_name, x, *quantized, norm, epilogue);
+  }
   const WeightSpec& spec = weight.spec();
   const GemvKernelParams<Epilogue> params{
-      {weight.data(), x.data,
+      {static_cast<const CudaWeight&>(weight).data(), x.data,
        norm.weight != nullptr ? f32_data(*norm.weight, spec.in_features) : nullptr, x.row_stride,
        to_int32(x.rows), to_int32(spec.in_features), to_int32(spec.out_features), norm.eps},
       epilogue};
-  const std::string name = name_of(base);
+  const std::string name = name_of("gemv_" + std::string(epilogue_name));
   const size_t shared_bytes = gemv_shared_bytes<Epilogue>(x.rows, spec.in_features);
   const int64_t resident = device_->resident_blocks(name, kGemvThreads, shared_bytes);
   device_->launch(name, stream_.get(),
@@ -36,19 +39,45 @@ void CudaBackend::launch_gemv(std::string_view base, const Tensor& x, const Cuda
                   params);
 }
 
-bool CudaBackend::linear_few_rows(const Tensor& out, const Tensor& x, const CudaWeight& weight,
+template <class Epilogue>
+void CudaBackend::launch_quantized_gemv(std::string_view epilogue_name, const Tensor& x,
+                                        const CudaQuantizedWeight& weight, const RmsNorm& norm,
+                                        const Epilogue& epilogue) {
+  const WeightSpec& spec = weight.spec();
+  const bool is_normalized = norm.weight != nullptr;
+  const DeviceProperties& device = device_->properties();
+  const auto launch = weight.layout().gemv_launch(
+      to_int32(x.rows), is_normalized, device.max_shared_bytes, device.num_multiprocessors);
+  const QuantizedGemvKernelParams<Epilogue> params{
+      {weight.matrix(), x.data, is_normalized ? f32_data(*norm.weight, spec.in_features) : nullptr,
+       weight.input_order(), x.row_stride, to_int32(x.rows), launch.staged_units, norm.eps},
+      epilogue};
+  const std::string name =
+      name_of("gemv_int" + std::to_string(spec.quantization.bits) + "_" +
+              std::string(epilogue_name) + "_g" + std::to_string(weight.layout().group()));
+  device_->launch(name, stream_.get(),
+                  {{launch.blocks},
+                   {kQuantizedGemvThreads},
+                   launch.shared_bytes,
+                   /*overlaps_predecessor=*/true},
+                  params);
+}
+
+bool CudaBackend::linear_few_rows(const Tensor& out, const Tensor& x, const Weight& weight,
                                   const LinearOptions& options) {
   if (x.rows > kGemvMaxRows || options.bias != nullptr) return false;
   const bool has_norm = options.norm.weight != nullptr;
   const DType x_type = has_norm ? DType::kF32 : dtype_;
   if (x.dtype != x_type) return false;
   if (options.activation == Activation::kSwiGlu) {
-    if (!has_norm || options.residual != nullptr || weight.spec().out_features % 16 != 0) {
+    const int64_t inner = weight.spec().out_features / 2;
+    const CudaQuantizedWeight* const quantized = as_quantized(weight);
+    if (!has_norm || options.residual != nullptr || inner % 8 != 0 ||
+        (quantized != nullptr && !quantized->has_pairs(inner))) {
       return false;
     }
-    require(out.dtype == dtype_ && 2 * out.cols == weight.spec().out_features,
-            "linear: out must have half of out_features");
-    launch_gemv("gemv_swiglu", x, weight, options.norm, SwiGluEpilogue{out.data, out.row_stride});
+    require(out.dtype == dtype_ && out.cols == inner, "linear: out must have half of out_features");
+    launch_gemv("swiglu", x, weight, options.norm, SwiGluEpilogue{out.data, out.row_stride});
     return true;
   }
   if (options.activation != Activation::kNone || out.dtype != DType::kF32 ||
@@ -60,21 +89,23 @@ bool CudaBackend::linear_few_rows(const Tensor& out, const Tensor& x, const Cuda
         options.residual->row_stride != out.row_stride) {
       return false;
     }
-    launch_gemv("gemv_residual", x, weight, {}, ResidualEpilogue{out.f32(), out.row_stride});
+    launch_gemv("residual", x, weight, {}, ResidualEpilogue{out.f32(), out.row_stride});
     return true;
   }
   if (!has_norm) return false;
-  launch_gemv("gemv_logits", x, weight, options.norm, LogitsEpilogue{out.f32(), out.row_stride});
+  launch_gemv("logits", x, weight, options.norm, LogitsEpilogue{out.f32(), out.row_stride});
   return true;
 }
 
 bool CudaBackend::qkv_few_rows(const Tensor& qkv, const AttentionInput& input,
                                const CudaKvCache& cache, int64_t layer,
                                const CudaSequenceBatch& batch) {
-  const auto& weight = static_cast<const CudaWeight&>(*input.weight);
+  const Weight& weight = *input.weight;
   const WeightSpec& spec = weight.spec();
+  const CudaQuantizedWeight* const quantized = as_quantized(weight);
   if (qkv.rows > kGemvMaxRows || input.bias == nullptr || input.norm.weight == nullptr ||
-      spec.out_features % 16 != 0 || !batch.covers_all_rows()) {
+      spec.out_features % 16 != 0 || !batch.covers_all_rows() ||
+      (quantized != nullptr && !quantized->has_pairs(cache.spec().head_dim / 2))) {
     return false;
   }
   require(qkv.dtype == dtype_ && qkv.cols == spec.out_features && input.x.rows == qkv.rows &&
@@ -84,7 +115,7 @@ bool CudaBackend::qkv_few_rows(const Tensor& qkv, const AttentionInput& input,
   const int64_t dim = cache.spec().head_dim;
   const int64_t kv_heads = cache.spec().num_kv_heads;
   launch_gemv(
-      "gemv_qkv", input.x, weight, input.norm,
+      "qkv", input.x, weight, input.norm,
       QkvEpilogue{f32_data(*input.bias, spec.out_features), input.cos.f32(), input.sin.f32(),
                   qkv.data, cache.layer(layer), batch.table(), qkv.row_stride, input.cos.row_stride,
                   to_int32(qkv.cols / dim - 2 * kv_heads), to_int32(kv_heads), to_int32(dim)});

@@ -6,6 +6,7 @@
 #include "common/error.h"
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/convert.h"
+#include "kernels/cuda/dequantize.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rope.h"
 #include "kernels/cuda/rows.h"
@@ -61,8 +62,7 @@ const int32_t* CudaBackend::upload_indices(Scratch& memory, const std::vector<in
 }
 
 void CudaBackend::embed(Tensor out, const Weight& weight, std::span<const int32_t> ids) {
-  const auto& matrix = static_cast<const CudaWeight&>(weight);
-  const WeightSpec& spec = matrix.spec();
+  const WeightSpec& spec = weight.spec();
   require_type(out, DType::kF32);
   require(out.cols == spec.in_features, "embed: columns differ from in_features");
   require(out.rows == static_cast<int64_t>(ids.size()), "embed: rows differ from ids");
@@ -71,9 +71,17 @@ void CudaBackend::embed(Tensor out, const Weight& weight, std::span<const int32_
   uploads_.finish();
   const int32_t* const device_ids =
       upload_indices(indices_scratch_, std::vector<int32_t>(ids.begin(), ids.end()));
-  const EmbedParams params{matrix.data(), device_ids, out.f32(), out.row_stride,
-                           narrow_count(out.cols)};
-  launch(name_of("embed"), {static_cast<unsigned>(out.rows)}, kRowsThreads, 0, params);
+  const Dim3 grid{static_cast<unsigned>(out.rows)};
+  if (const CudaQuantizedWeight* const table = as_quantized(weight)) {
+    require(spec.quantization.bits == 8 && spec.segments == 1 && table->layout().group() == 128 &&
+                spec.pair_distance == 0 && table->input_order() == nullptr,
+            "embed: a quantised table has 8 bits, groups of 128 and its rows in order");
+    const EmbedQuantizedParams params{table->matrix(), device_ids, out.f32(), out.row_stride};
+    return launch("embed_int8", grid, kEmbedQuantizedThreads, 0, params);
+  }
+  const EmbedParams params{static_cast<const CudaWeight&>(weight).data(), device_ids, out.f32(),
+                           out.row_stride, narrow_count(out.cols)};
+  launch(name_of("embed"), grid, kRowsThreads, 0, params);
 }
 
 void CudaBackend::copy_rows(Tensor dst, std::span<const int32_t> dst_rows, Tensor src,
@@ -142,6 +150,20 @@ void CudaBackend::rope(Tensor x, int64_t head_dim, Tensor cos, Tensor sin) {
 
 // ---- linear layers ----
 
+const void* CudaBackend::dense(const Weight& weight) {
+  const CudaQuantizedWeight* const quantized = as_quantized(weight);
+  if (quantized == nullptr) return static_cast<const CudaWeight&>(weight).data();
+  const WeightSpec& spec = quantized->spec();
+  const Tensor out = scratch_tensor(dense_scratch_, spec.out_features, spec.in_features, dtype_);
+  const DequantizeParams params{quantized->matrix(), quantized->input_order(), out.data};
+  const int64_t units =
+      int64_t{params.matrix.num_tiles} * params.matrix.segments * params.matrix.segment_units;
+  const std::string name = name_of("dequantize_int" + std::to_string(spec.quantization.bits) +
+                                   "_g" + std::to_string(quantized->layout().group()));
+  launch(name, {blocks_for(units, kDequantizeUnits)}, kDequantizeThreads, 0, params);
+  return out.data;
+}
+
 Tensor CudaBackend::narrow(Tensor x, const RmsNorm& norm) {
   if (norm.weight == nullptr && x.dtype == dtype_) return x;
   const Tensor out = scratch_tensor(narrow_scratch_, x.rows, x.cols, dtype_);
@@ -174,10 +196,9 @@ void CudaBackend::add_bias(Tensor x, const Buffer& bias, Activation activation) 
 }
 
 void CudaBackend::linear_swiglu(Tensor out, Tensor x, const Weight& weight, const Buffer* bias) {
-  const auto& matrix = static_cast<const CudaWeight&>(weight);
   require_type(out, dtype_);
   const Tensor gate_up = scratch_tensor(gate_up_scratch_, x.rows, 2 * out.cols, dtype_);
-  products_.multiply(gate_up, x, matrix.data(), false, stream_.get());
+  products_.multiply(gate_up, x, dense(weight), false, stream_.get());
   if (bias != nullptr) add_bias(gate_up, *bias, Activation::kNone);
   const ActivationParams params{gate_up.data,          nullptr,        out.data,
                                 gate_up.row_stride,    out.row_stride, narrow_count(out.rows),
@@ -188,13 +209,12 @@ void CudaBackend::linear_swiglu(Tensor out, Tensor x, const Weight& weight, cons
 
 void CudaBackend::linear(Tensor out, Tensor input, const Weight& weight,
                          const LinearOptions& options) {
-  const auto& matrix = static_cast<const CudaWeight&>(weight);
-  const WeightSpec& spec = matrix.spec();
+  const WeightSpec& spec = weight.spec();
   require(out.rows == input.rows, "linear: rows differ");
   require(input.cols == spec.in_features, "linear: columns of x differ from in_features");
   if (out.rows == 0) return;
   uploads_.finish();
-  if (linear_few_rows(out, input, matrix, options)) return;
+  if (linear_few_rows(out, input, weight, options)) return;
   const Tensor x = narrow(input, options.norm);
   if (options.activation == Activation::kSwiGlu) {
     require(2 * out.cols == spec.out_features, "linear: out must have half of out_features");
@@ -208,9 +228,9 @@ void CudaBackend::linear(Tensor out, Tensor input, const Weight& weight,
                 options.activation == Activation::kNone,
             "linear: a residual is where out is");
     if (options.bias != nullptr) add_bias(out, *options.bias, Activation::kNone);
-    return products_.multiply(out, x, matrix.data(), true, stream_.get());
+    return products_.multiply(out, x, dense(weight), true, stream_.get());
   }
-  products_.multiply(out, x, matrix.data(), false, stream_.get());
+  products_.multiply(out, x, dense(weight), false, stream_.get());
   require(options.bias != nullptr || options.activation == Activation::kNone,
           "linear: an activation without a bias");
   if (options.bias != nullptr) add_bias(out, *options.bias, options.activation);

@@ -213,6 +213,8 @@ void UploadQueue::finish() {
   const Driver& call = device_.driver();
   const std::lock_guard lock(mutex_);
   if (!is_pending_) return;
+  // A model's thread may come here first of all.
+  device_.make_current();
   is_pending_ = false;
   call.check(call->stream_synchronize(stream_), "uploading weights");
 }

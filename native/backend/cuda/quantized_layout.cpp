@@ -151,12 +151,10 @@ void QuantizedMatrixLayout::write_group(const QuantizedArrays& host, int64_t gro
 }
 
 void QuantizedMatrixLayout::write_panel(const QuantizedArrays& host,
-                                        const kernels::QuantizedLayout& source, const void* panels,
-                                        int64_t panel) const {
+                                        const kernels::QuantizedLayout& source, const void* panel,
+                                        int64_t first_row, int64_t num_rows) const {
   constexpr int64_t kWidth = kernels::kPanelWidth;
-  const int64_t first_row = panel * kWidth;
-  const int64_t num_rows = std::min(kWidth, spec_.out_features - first_row);
-  const auto* at = static_cast<const uint8_t*>(panels) + panel * source.panel_bytes();
+  const auto* at = static_cast<const uint8_t*>(panel);
   std::vector<uint8_t> codes;
   for (int64_t group = 0; group < source.num_groups(); ++group) {
     const int64_t size = source.group_end(group) - source.group_begin(group);

@@ -54,9 +54,9 @@ class QuantizedMatrixLayout {
   /// groups.
   void write_group(const QuantizedArrays& host, int64_t group, int64_t first_row, int64_t num_rows,
                    const uint8_t* codes, const uint16_t* scales, const uint8_t* zeros) const;
-  /// Stores the rows of one of the CPU's panels; `source` is this matrix in the CPU's layout.
+  /// Stores rows [first_row, first_row + num_rows), the first ones of a panel of the CPU's layout.
   void write_panel(const QuantizedArrays& host, const kernels::QuantizedLayout& source,
-                   const void* panels, int64_t panel) const;
+                   const void* panel, int64_t first_row, int64_t num_rows) const;
 
   /// How to launch a product with `rows` rows of x on a device.
   struct Launch {

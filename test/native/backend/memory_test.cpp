@@ -69,11 +69,4 @@ TEST(more_than_the_machine_has_is_refused_with_the_bytes_needed) {
   }
 }
 
-TEST(sizes_that_overflow_are_refused) {
-  CHECK_EQ(checked_bytes(3, 5), 15u);
-  CHECK_EQ(checked_bytes(0, INT64_MAX), 0u);
-  CHECK_ERROR("ERR_OUT_OF_MEMORY", checked_bytes(INT64_MAX / 2, 3));
-  CHECK_ERROR("ERR_OUT_OF_MEMORY", checked_bytes(-1, 3));
-}
-
 }  // namespace qvl

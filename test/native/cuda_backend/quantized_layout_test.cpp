@@ -155,7 +155,10 @@ TEST(panels_of_the_cpu_become_the_same_matrix) {
     const QuantizedMatrixSpec spec{rows, columns, bits, group_size, false, 1};
     Host from_panels(spec), from_codes(spec);
     for (int64_t panel = 0; panel < 2; ++panel) {
-      from_panels.layout.write_panel(from_panels.arrays(), source, panels.data(), panel);
+      from_panels.layout.write_panel(
+          from_panels.arrays(), source, panels.data() + panel * source.panel_bytes(),
+          panel * kernels::kPanelWidth,
+          std::min<int64_t>(kernels::kPanelWidth, rows - panel * kernels::kPanelWidth));
     }
     // What the panels mean, as codes: the numbers over their scales.
     for (int64_t g = 0; g < columns / group_size; ++g) {
