@@ -34,17 +34,19 @@ foreach(layer kernels io backend cuda_backend model constraint engine)
   qvl_tests(${layer})
 endforeach()
 
-# Every test/cuda/kernels/*_test.cpp runs the product's CUDA code; CudaTests.cmake says on what.
+# Every test/cuda/{kernels,backend}/*_test.cpp runs the product's CUDA code; CudaTests.cmake says on what.
 if(QVL_CUDA_FAMILIES)
   add_custom_target(tests_cuda)
   add_custom_target(qvl_ptx ALL DEPENDS ${QVL_CUDA_PTX} ${QVL_CUDA_FOLDER}/modules.txt)
-  file(GLOB QVL_CUDA_TEST_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/cuda/kernels/*_test.cpp)
+  file(GLOB QVL_CUDA_TEST_SOURCES CONFIGURE_DEPENDS
+    ${CMAKE_SOURCE_DIR}/test/cuda/kernels/*_test.cpp ${CMAKE_SOURCE_DIR}/test/cuda/backend/*_test.cpp)
   foreach(source ${QVL_CUDA_TEST_SOURCES})
     get_filename_component(name ${source} NAME_WE)
     add_executable(cuda_${name} ${source} ${CMAKE_SOURCE_DIR}/test/native/main.cpp)
     target_include_directories(cuda_${name} PRIVATE
       ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/test/cuda ${CMAKE_SOURCE_DIR}/native)
     target_link_libraries(cuda_${name} PRIVATE qvl_cuda_backend qvl_engine)
+    target_compile_definitions(cuda_${name} PRIVATE QVL_TEST_DIR="${CMAKE_SOURCE_DIR}/test")
     add_dependencies(cuda_${name} qvl_ptx)
     add_dependencies(tests_cuda cuda_${name})
   endforeach()

@@ -6,53 +6,19 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <fstream>
 #include <functional>
 #include <map>
-#include <sstream>
 
 #include "backend/cpu/cpu_backend.h"
 #include "check.h"
 #include "model/formula_checkpoint.h"
+#include "model/recorded_layers.h"
 #include "model/weight_loader.h"
 
 namespace qvl::test {
 namespace {
 
 using Method = StoredQuantization::Method;
-
-struct Layer {
-  std::string name;
-  StoredQuantization format;
-  int64_t out_features;
-  int64_t in_features;
-  bool has_zeros;
-};
-
-std::string recorded(const std::string& name) {
-  return std::string(QVL_TEST_DIR) + "/golden/quantized/" + name;
-}
-
-std::vector<Layer> recorded_layers() {
-  std::ifstream file(recorded("cases.txt"));
-  std::vector<Layer> layers;
-  Layer layer;
-  std::string method;
-  while (file >> layer.name >> method >> layer.format.bits >> layer.format.group_size >>
-         layer.format.zeros_less_one >> layer.out_features >> layer.in_features >>
-         layer.has_zeros) {
-    layer.format.method = method == "awq" ? Method::kAwq : Method::kGptq;
-    layers.push_back(layer);
-  }
-  return layers;
-}
-
-std::vector<float> read_floats(const Checkpoint& checkpoint, const std::string& name) {
-  const TensorEntry& entry = *checkpoint.find(name);
-  std::vector<float> values((entry.end - entry.begin) / sizeof(float));
-  checkpoint.read(entry, 0, values.size() * sizeof(float), values.data());
-  return values;
-}
 
 /// All rows of a weight.
 std::vector<float> rows_of(Backend& backend, const Weight& weight) {
@@ -70,10 +36,10 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 TEST(recorded_layers_have_the_numbers_of_the_reference_bit_for_bit) {
-  const auto checkpoint = Checkpoint::open({recorded("layers.safetensors")});
+  const auto checkpoint = Checkpoint::open({recorded_quantized("layers.safetensors")});
   const auto backend = create_cpu_backend({2, ""});
   CHECK_EQ(recorded_layers().size(), size_t{19});
-  for (const Layer& layer : recorded_layers()) {
+  for (const RecordedLayer& layer : recorded_layers()) {
     const ModelOptions options;
     WeightLoader loader(*checkpoint, *backend, options, nullptr, layer.format);
     const auto weight =
@@ -88,9 +54,9 @@ TEST(recorded_layers_have_the_numbers_of_the_reference_bit_for_bit) {
 }
 
 TEST(products_are_the_recorded_ones) {
-  const auto checkpoint = Checkpoint::open({recorded("layers.safetensors")});
+  const auto checkpoint = Checkpoint::open({recorded_quantized("layers.safetensors")});
   const auto backend = create_cpu_backend({2, ""});
-  for (const Layer& layer : recorded_layers()) {
+  for (const RecordedLayer& layer : recorded_layers()) {
     for (const bool int8_activations : {false, true}) {
       ModelOptions options;
       options.quantization.int8_activations = int8_activations;
