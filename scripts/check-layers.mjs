@@ -11,7 +11,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const nativeLayers = {
   common: [],
   io: ['common'],
-  backend: ['common'],
+  backend: ['common', 'kernels'],
   'backend/cpu': ['common', 'backend', 'kernels'],
   'backend/cuda': ['common', 'backend', 'kernels'],
   model: ['common', 'io', 'backend'],
