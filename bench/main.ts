@@ -20,6 +20,8 @@ await benchCommand(benchKernels).parseAsync()
 
 /** Builds and runs bench/native. */
 function benchKernels(options: BenchOptions): Promise<Measurement[]> {
+  // They are the processor's.
+  if (options.load.device !== 'cpu') return Promise.resolve([])
   const build = join(root, 'build', 'bench')
   const cmake = (...args: string[]) =>
     execFileSync('cmake', args, { stdio: ['ignore', 'ignore', 'inherit'] })

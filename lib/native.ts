@@ -270,6 +270,11 @@ export interface NativeCudaInfo {
     /** For example `9.0`. */
     computeCapability: string
     memoryBytes: number
+    multiprocessors: number
+    /** The highest clock rates and the width of the memory bus; 0 where the driver does not say. */
+    clockHz: number
+    memoryClockHz: number
+    memoryBusBits: number
     /** null: not asked. */
     freeBytes: number | null
     /** Why no model can run on it; '' when one can. */
@@ -346,6 +351,8 @@ export interface NativeBinding {
    * `seconds`, on a native thread. 0 threads = the physical cores.
    */
   measureLimit(name: string, threads: number, seconds: number): Promise<number>
+  /** Bytes that copies within GPU `ordinal`'s memory read and write a second: the best of about `seconds`. */
+  measureGpuCopy(ordinal: number, seconds: number): Promise<number>
 }
 
 let binding: NativeBinding | undefined

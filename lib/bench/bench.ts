@@ -1,9 +1,12 @@
 /** The benchmark: a model, and kernels where the caller can run them, beside the machine's limits. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { openCheckpoint } from '../checkpoint/checkpoint.js'
 import { findModelFolder } from '../hub/find-model.js'
 import { packageRoot } from '../package-root.js'
-import { LimitSampler } from './limits.js'
+import { gpuUnderTest } from './gpu-under-test.js'
+import { isSimulator } from './gpus.js'
+import { GpuLimits, LimitSampler } from './limits.js'
 import {
   fullPlan,
   measureModel,
@@ -30,21 +33,29 @@ export type KernelBench = (options: BenchOptions) => Promise<Measurement[]>
 
 /** In less, the threads of a measurement may not have come apart: they begin on one core. */
 const LIMIT_SECONDS = 0.1
+/** Of copies in a GPU's memory, each of which takes milliseconds. */
+const COPY_SECONDS = 0.02
 
 /** Runs everything and compares it with the limits of the whole run. */
 export async function runBench(options: BenchOptions, benchKernels?: KernelBench): Promise<Report> {
   const effort = options.quick ? quick : thorough
-  const limits = new LimitSampler(options.load.threads ?? 0, LIMIT_SECONDS)
-  const kernels = await benchKernels?.(options)
+  const source = await findModelFolder(options.model)
+  const gpu = await gpuUnderTest(await openCheckpoint(source), options.load)
+  const limits = gpu
+    ? new GpuLimits(gpu.ordinal, gpu.gpu, COPY_SECONDS)
+    : new LimitSampler(options.load.threads ?? 0, LIMIT_SECONDS)
+  const load = { ...options.load, device: gpu ? (`cuda:${gpu.ordinal}` as const) : 'cpu' } as const
+  const kernels = await benchKernels?.({ ...options, load })
   for (const measured of kernels ?? []) {
     if ('timed' in measured) for (const rates of measured.timed.limits) limits.add(rates)
   }
   // Not before the model: its peak of memory would be that of the bandwidth's measurement.
   const model = await measureModel(
-    await findModelFolder(options.model),
-    options.load,
+    source,
+    load,
     { ...(options.quick ? quickPlan : fullPlan), filter: options.filter },
     new Stopwatch(limits, effort),
+    gpu,
   )
   const machine = machineOf(model)
   const all = limits.limits()
@@ -53,6 +64,7 @@ export async function runBench(options: BenchOptions, benchKernels?: KernelBench
     package: await packageVersion(),
     node: process.version,
     ...machine,
+    ...(gpu && isSimulator(gpu.gpu) && { isSimulated: true as const }),
     model: modelOf(model),
     limits: all,
     rows: measurements.map((measured) => toRow(measured, all, machine.instructionSet)),

@@ -7,6 +7,7 @@ import type { GenerateResult } from '../generation/result.js'
 import { loadModel, type LoadModelOptions } from '../load-model.js'
 import type { Model } from '../model.js'
 import type { ImageInfo } from '../processor/image.js'
+import { modelledStep, usedMemory, type GpuUnderTest } from './gpu-under-test.js'
 import { makePicture, measurePreparation } from './pictures.js'
 import type { Measurement, Timed } from './report.js'
 import { type Stopwatch } from './stopwatch.js'
@@ -73,11 +74,12 @@ export async function measureModel(
   options: LoadOptions,
   plan: ModelPlan,
   stopwatch: Stopwatch,
+  gpu: GpuUnderTest | undefined,
 ): Promise<ModelFigures> {
   const checkpoint = await openCheckpoint(source)
   const loads = await measureLoads(source, options, plan)
   await using model = await loadModel(source, options)
-  const rows = await new ModelBench(model, checkpoint, plan, stopwatch).run()
+  const rows = await new ModelBench(model, checkpoint, plan, stopwatch, gpu).run()
   // The limits are not measured between loads, which would raise the peak of memory.
   await stopwatch.sample(loads.limits)
   return { info: model.info, measurements: [...loadRows(loads, model.info), ...rows] }
@@ -113,7 +115,7 @@ function loadRows({ load, toFirstToken, limits }: Loads, info: Model['info']): M
   if (load.length === 0) return []
   const work = { bytes: info.weightBytes, fp32: 0, int8: 0 }
   const row = (name: string, seconds: number[]): Measurement => ({
-    ...{ section: 'model', name, timed: { seconds, limits }, unit: 's', work },
+    ...{ section: 'model', name, timed: { seconds, limits }, unit: 's', work, isOfHost: true },
   })
   return [row(LOAD_ROWS[0], load), row(LOAD_ROWS[1], toFirstToken)]
 }
@@ -123,13 +125,21 @@ class ModelBench {
   readonly #checkpoint: Checkpoint
   readonly #plan: ModelPlan
   readonly #stopwatch: Stopwatch
+  readonly #gpu: GpuUnderTest | undefined
   readonly #measurements: Measurement[] = []
 
-  constructor(model: Model, checkpoint: Checkpoint, plan: ModelPlan, stopwatch: Stopwatch) {
+  constructor(
+    model: Model,
+    checkpoint: Checkpoint,
+    plan: ModelPlan,
+    stopwatch: Stopwatch,
+    gpu: GpuUnderTest | undefined,
+  ) {
     this.#model = model
     this.#checkpoint = checkpoint
     this.#plan = plan
     this.#stopwatch = stopwatch
+    this.#gpu = gpu
   }
 
   async run(): Promise<Measurement[]> {
@@ -158,10 +168,19 @@ class ModelBench {
     await this.#model.generate(request)
     const value = (process.resourceUsage().maxRSS * 1024) / 1e9
     const weights = this.#model.info.weightBytes / 1e9
-    this.#measurements.push({
-      ...{ section: 'model', name, value, unit: 'GB' },
-      ...{ fraction: weights / value, limit: 'weights' },
+    const row = (what: string, used: number): Measurement => ({
+      ...{ section: 'model', name: name.replace('memory', what), value: used, unit: 'GB' },
+      ...{ fraction: weights / used, limit: 'weights' },
     })
+    if (!this.#gpu) {
+      this.#measurements.push(row('memory', value))
+      return
+    }
+    // The pool of the GPU's memory keeps what the peak took.
+    this.#measurements.push(
+      { section: 'model', name: name.replace('memory', 'memory of the host'), value, unit: 'GB' },
+      row('memory of the GPU', (await usedMemory(this.#gpu)) / 1e9),
+    )
   }
 
   async #measurePreparation(width: number, height: number): Promise<void> {
@@ -212,9 +231,14 @@ class ModelBench {
       const answers = Array.from({ length: sequences }, () => this.#model.generate(request))
       return secondsOfStep(await Promise.all(answers))
     })
+    const cached = context + ANSWER_TOKENS / 2
+    // The kernels' model knows steps of one sequence.
+    const modelled =
+      this.#gpu && sequences === 1 ? modelledStep(this.#gpu, this.#loaded(), cached) : undefined
     this.#measurements.push({
       ...{ section: 'model', name, timed, unit: 'tokens/s', amount: sequences },
-      work: decodeWork(this.#loaded(), sequences, context + ANSWER_TOKENS / 2),
+      work: decodeWork(this.#loaded(), sequences, cached),
+      ...(modelled !== undefined && { modelled }),
     })
   }
 

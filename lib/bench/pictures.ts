@@ -51,7 +51,7 @@ export async function measurePreparation(
     await run()
     const timed = await stopwatch.time(() => secondsOf(run))
     const work = { bytes, fp32: 0, int8: 0 }
-    measurements.push({ section: 'model', name, timed, unit: 'ms', work })
+    measurements.push({ section: 'model', name, timed, unit: 'ms', work, isOfHost: true })
   }
   return measurements
 }

@@ -1,9 +1,12 @@
 /** What a benchmark reports: limits of the machine, and rows that stand beside them. */
 import type { Quantization } from '../quantization.js'
 
-/** What the machine can do at most, measured beside the rows: bytes or operations a second. */
+/** What the machine or its GPU can do at most, measured beside the rows: bytes or operations a second. */
 export interface Limit {
-  /** `read`, the memory bandwidth, or a kind of number and an instruction set: `fp32 avx2`. */
+  /**
+   * `read`, the memory bandwidth, or a kind of number and an instruction set: `fp32 avx2`. Of a GPU `memory`, `copy`
+   * and `16-bit sm_90`.
+   */
   name: string
   best: number
   median: number
@@ -13,7 +16,7 @@ export interface Limit {
 /** What a run moves and computes at least. A multiply-add counts as two operations. */
 export interface Work {
   bytes: number
-  /** Operations on fp32 numbers. */
+  /** Operations on fp32 numbers; on a GPU on 16-bit ones that are summed in fp32. */
   fp32: number
   /** Operations on 8-bit integers. */
   int8: number
@@ -39,6 +42,10 @@ export type Measurement = { section: 'kernels' | 'model'; name: string } & (
       /** What of the unit a run does, where it is a rate: tokens, bytes or operations. */
       amount?: number
       work?: Work
+      /** Work of the host, whose limits are not measured beside a GPU's. */
+      isOfHost?: true
+      /** Seconds that the kernels' model gives a run on this GPU. */
+      modelled?: number
     }
   | { value: number; unit: 'GB' | 'ms'; fraction?: number; limit?: string }
 )
@@ -57,13 +64,18 @@ export interface Row {
   /** The shortest time that the limit allows, of the best run's time. */
   fraction?: number
   work?: Work
+  /** What the model of docs/kernels.md gives for this GPU, in the row's unit. */
+  modelled?: number
 }
 
 export interface Machine {
+  /** Or the GPU. */
   processor: string
-  /** Of the kernels: `avx2`, `avx512`… */
+  /** Of the kernels: `avx2`, `avx512`, `sm_90`… */
   instructionSet: string
   threads: number
+  /** The GPU is simulated: its times say nothing about any GPU. */
+  isSimulated?: true
 }
 
 export interface Report extends Machine {
@@ -96,7 +108,7 @@ export function toRow(
     const comparison = { ...(fraction !== undefined && { fraction }), ...(limit && { limit }) }
     return { section, name, unit, best: value, median: value, runs: 1, ...comparison }
   }
-  const { timed, amount = 1, work } = measurement
+  const { timed, amount = 1, work, isOfHost, modelled } = measurement
   const { seconds } = timed
   const figure = (time: number) =>
     scaled(unit, unit === 's' || unit === 'ms' ? time : amount / time)
@@ -104,7 +116,7 @@ export function toRow(
     ...timed.limits.map(({ name, rates }) => toLimit(name, rates)).filter(isBandwidth),
     ...runLimits.filter((limit) => !isBandwidth(limit)).map((l) => ({ ...l, best: l.median })),
   ]
-  const bound = work && boundOf(work, limits, instructionSet)
+  const bound = work && boundOf(work, limits, isOfHost ? '' : instructionSet)
   const best = Math.min(...seconds)
   return {
     ...{ section, name, unit, best: figure(best), median: figure(median(seconds)) },
@@ -113,11 +125,19 @@ export function toRow(
       ...{ limit: bound.limit.name, limitRate: bound.limit.best, fraction: bound.seconds / best },
     }),
     ...(work && { work }),
+    ...(modelled !== undefined && { modelled: figure(modelled) }),
   }
 }
 
-function isBandwidth({ name }: Limit): boolean {
-  return name === 'read'
+/** Of a processor, or of a GPU. */
+const BANDWIDTHS = ['read', 'memory']
+
+export function isBandwidth({ name }: Pick<Limit, 'name'>): boolean {
+  return BANDWIDTHS.includes(name)
+}
+
+function isGpu(instructionSet: string): boolean {
+  return instructionSet.startsWith('sm_')
 }
 
 interface Bound {
@@ -131,7 +151,8 @@ function boundOf(
   limits: readonly Limit[],
   instructionSet: string,
 ): Bound | undefined {
-  const read = limits.find(isBandwidth)
+  const name = isGpu(instructionSet) ? 'memory' : 'read'
+  const read = limits.find((limit) => limit.name === name)
   const memory = read && { limit: read, seconds: bytes / read.best }
   const floats = computeBound('fp32', fp32, limits, instructionSet)
   const integers = computeBound('int8', int8, limits, instructionSet)
@@ -173,6 +194,7 @@ export function arithmeticLimit(
   limits: readonly Limit[],
   instructionSet: string,
 ): Limit | undefined {
+  if (isGpu(instructionSet)) return limits.find(({ name }) => name === `16-bit ${instructionSet}`)
   const sets = [instructionSet, ...(related[instructionSet] ?? [])]
   return sets
     .map((set) => limits.find(({ name }) => name === `${arithmetic} ${set}`))

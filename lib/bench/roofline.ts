@@ -1,5 +1,12 @@
 /** The roofline picture: what kernels reach, below what memory and arithmetic allow. */
-import { arithmeticLimit, operationsOf, type Limit, type Report, type Row } from './report.js'
+import {
+  arithmeticLimit,
+  isBandwidth,
+  operationsOf,
+  type Limit,
+  type Report,
+  type Row,
+} from './report.js'
 
 /** A kernel in the picture: operations per byte, and operations a second. */
 interface Point {
@@ -39,7 +46,7 @@ const otherColour = '#5e35b1'
 export function drawRoofline(report: Report): string {
   const points = report.rows.flatMap(toPoint).sort((a, b) => a.intensity - b.intensity)
   const roofs = roofsOf(report)
-  const read = report.limits.find(({ name }) => name === 'read')
+  const read = report.limits.find(isBandwidth)
   const scale = scaleFor(points, roofs, read)
   const height = Math.max(PLOT.y + PLOT.height + 70, PLOT.y + (points.length + 2) * LEGEND_LINE)
   const width = LEGEND_X + 430
@@ -80,7 +87,7 @@ function roofsOf({ limits, rows, instructionSet }: Report): Roof[] {
   const kinds = (['fp32', 'int8'] as const).filter((kind) => rows.some(({ work }) => work?.[kind]))
   const used = kinds.map((kind) => arithmeticLimit(kind, limits, instructionSet))
   return limits
-    .filter(({ name }) => name !== 'read')
+    .filter((limit) => !isBandwidth(limit) && limit.name !== 'copy')
     .map((limit) => ({ limit, isUsed: used.includes(limit) }))
 }
 

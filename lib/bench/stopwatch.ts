@@ -1,5 +1,5 @@
 /** Repeats runs in turn with the machine's limits, as often as time allows. */
-import type { LimitSampler } from './limits.js'
+import type { LimitSource } from './limits.js'
 import type { Timed } from './report.js'
 
 /** How thorough a benchmark is. */
@@ -15,10 +15,10 @@ export const quick: Effort = { runs: 1, rowSeconds: 0 }
 
 /** What runs take, each after another look at the limits. */
 export class Stopwatch {
-  readonly #limits: LimitSampler
+  readonly #limits: LimitSource
   readonly #effort: Effort
 
-  constructor(limits: LimitSampler, effort: Effort) {
+  constructor(limits: LimitSource, effort: Effort) {
     this.#limits = limits
     this.#effort = effort
   }

@@ -1,7 +1,10 @@
 /** A benchmark's report as text for people. */
-import type { Limit, Report, Row } from './report.js'
+import { isBandwidth, type Limit, type Report, type Row } from './report.js'
 
 const titles = { kernels: 'Kernels alone', model: 'The model' } as const
+
+const SIMULATED =
+  'The GPU is simulated: no time below says anything about a GPU, or about the processor.'
 
 /** The report as a table: best and median of the runs, and the fraction of the limit. */
 export function formatTable(report: Report): string {
@@ -11,7 +14,8 @@ export function formatTable(report: Report): string {
       `qwen2-vl ${report.package}, Node.js ${report.node}`,
     `${model.folder}: ${(model.parameters / 1e6).toFixed(0)} M parameters in ` +
       `${(model.weightBytes / 1e9).toFixed(2)} GB (${storage(model)})`,
-    ...section('The machine', report.limits.map(limitCells)),
+    ...(report.isSimulated ? [SIMULATED] : []),
+    ...(report.limits.length > 0 ? section('The machine', report.limits.map(limitCells)) : []),
   ]
   for (const name of ['kernels', 'model'] as const) {
     const rows = report.rows.filter((row) => row.section === name)
@@ -44,14 +48,19 @@ function section(title: string, rows: readonly Cells[]): string[] {
 }
 
 function limitCells({ name, best, median }: Limit): Cells {
-  const unit = name === 'read' ? 'GB/s' : name.startsWith('fp32') ? 'GFLOP/s' : 'Gop/s'
+  const isRate = isBandwidth({ name }) || name === 'copy'
+  const unit = isRate ? 'GB/s' : /^(fp32|16-bit)/.test(name) ? 'GFLOP/s' : 'Gop/s'
   return [name, digits(best / 1e9), digits(median / 1e9), unit, '']
 }
 
-function rowCells({ name, best, median, unit, fraction, limit, limitRate }: Row): Cells {
+function rowCells(row: Row): Cells {
+  const { name, best, median, unit, fraction, limit, limitRate, modelled } = row
   const rate = limitRate === undefined ? '' : ` (${digits(limitRate / 1e9)})`
   const share = fraction === undefined ? '' : `${percent(fraction)} of ${limit}${rate}`
-  return [name, digits(best), digits(median), unit, share]
+  const model =
+    modelled === undefined ? '' : `${percent(best / modelled)} of the model's ${digits(modelled)}`
+  const shares = [share, model].filter((text) => text !== '').join('; ')
+  return [name, digits(best), digits(median), unit, shares]
 }
 
 /** Three significant digits, without exponents. */

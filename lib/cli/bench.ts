@@ -30,7 +30,7 @@ interface BenchCliOptions extends WeightOptions {
 export function benchCommand(benchKernels?: KernelBench): Command {
   const command = new Command('bench')
     .description(
-      'Measure load, pictures, prefill, decode and memory beside the limits of this machine',
+      'Measure load, pictures, prefill, decode and memory beside the limits of this machine or GPU',
     )
     .option('-m, --model <folder>', 'checkpoint folder, or "tiny" for the bundled one')
     .addOption(

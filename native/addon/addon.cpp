@@ -29,7 +29,8 @@ Addon::Addon(Napi::Env env, Napi::Object exports) {
                         InstanceMethod<&Addon::cpu_info>("cpuInfo"),
                         InstanceMethod<&Addon::cuda_info>("cudaInfo"),
                         InstanceMethod<&Addon::limit_names>("limitNames"),
-                        InstanceMethod<&Addon::measure_limit>("measureLimit")});
+                        InstanceMethod<&Addon::measure_limit>("measureLimit"),
+                        InstanceMethod<&Addon::measure_gpu_copy>("measureGpuCopy")});
 }
 
 Napi::Value Addon::load_model(const Napi::CallbackInfo& info) {
@@ -107,6 +108,10 @@ Napi::Value Addon::cuda_info(const Napi::CallbackInfo& info) {
 
 Napi::Value Addon::limit_names(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value { return addon::limit_names(info.Env()); });
+}
+
+Napi::Value Addon::measure_gpu_copy(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return addon::measure_gpu_copy(info); });
 }
 
 Napi::Value Addon::measure_limit(const Napi::CallbackInfo& info) {

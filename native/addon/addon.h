@@ -49,6 +49,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value cpu_info(const Napi::CallbackInfo& info);
   Napi::Value cuda_info(const Napi::CallbackInfo& info);
   Napi::Value limit_names(const Napi::CallbackInfo& info);
+  Napi::Value measure_gpu_copy(const Napi::CallbackInfo& info);
   Napi::Value measure_limit(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Reaper> reaper_ = std::make_shared<Reaper>();

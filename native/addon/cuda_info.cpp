@@ -20,9 +20,14 @@ Napi::Value info_to_js(Napi::Env env, const cuda::CudaInfo& info) {
   for (uint32_t i = 0; i < info.devices.size(); ++i) {
     const cuda::DeviceSummary& device = info.devices[i];
     Napi::Object object = Napi::Object::New(env);
-    object.Set("name", device.name);
-    object.Set("computeCapability", device.compute_capability);
-    object.Set("memoryBytes", static_cast<double>(device.memory_bytes));
+    const cuda::DeviceProperties& properties = device.properties;
+    object.Set("name", properties.name);
+    object.Set("computeCapability", cuda::capability_text(properties.compute_capability));
+    object.Set("memoryBytes", static_cast<double>(properties.memory_bytes));
+    object.Set("multiprocessors", properties.num_multiprocessors);
+    object.Set("clockHz", 1e3 * properties.clock_khz);
+    object.Set("memoryClockHz", 1e3 * properties.memory_clock_khz);
+    object.Set("memoryBusBits", properties.memory_bus_bits);
     object.Set("freeBytes", device.free_bytes
                                 ? Napi::Number::New(env, static_cast<double>(*device.free_bytes))
                                 : env.Null());

@@ -1,7 +1,8 @@
 /** docs/kernels.md */
 import type { Counters } from './counters.js'
-import { assumedShare, contextTokens, formats, gaps, gpus } from './model.js'
-import type { Prediction } from './model.js'
+import { assumedShare, contextTokens, formats, gaps } from '../../lib/bench/decode-model.js'
+import type { Prediction } from '../../lib/bench/decode-model.js'
+import { gpus } from '../../lib/bench/gpus.js'
 import type { Occupancy, Violation } from './thresholds.js'
 
 export interface Report {
@@ -135,7 +136,10 @@ function predicted(predictions: readonly Prediction[]): string {
     )
     rows.set(key, row)
   }
-  return table(['model', 'GB read', ...gpus.map(({ name }) => name)], [...rows.values()])
+  return table(
+    ['model', 'GB read', ...Object.values(gpus).map(({ name }) => name)],
+    [...rows.values()],
+  )
 }
 
 function table(head: string[], rows: (string | number)[][]): string {

@@ -27,7 +27,7 @@ import { parseLaunches, parseRepresentatives, pickLaunches } from './counters.js
 import type { Counters, Launch } from './counters.js'
 import { writeDocument } from './document.js'
 import type { Report } from './document.js'
-import { predictions } from './model.js'
+import { predictions } from '../../lib/bench/decode-model.js'
 import { parsePtxas } from './ptxas.js'
 import type { KernelResources } from './ptxas.js'
 import { applyWaivers, checkCounters, checkOccupancy } from './thresholds.js'

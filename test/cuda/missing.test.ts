@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { packageRoot } from '../../lib/package-root.js'
+import { isGpu } from './fixtures/where.js'
 
 const fixture = join(packageRoot, 'test/cuda/fixtures/load-tiny.ts')
 const run = promisify(execFile)
@@ -17,9 +18,7 @@ async function load(device: string, env: Record<string, string>): Promise<Record
   return JSON.parse(stdout) as Record<string, string>
 }
 
-const onSimulator = process.env['QWEN2_VL_TEST_CUDA'] !== 'gpu'
-
-describe.skipIf(!onSimulator).each([
+describe.skipIf(isGpu).each([
   ['no driver', { QWEN2_VL_CUDA_DRIVER: '/nowhere/libcuda.so.1' }, /no CUDA driver: .*nowhere/],
   ['a driver that is too old', { QWEN2_VL_SIM_DRIVER_VERSION: '12040' }, /supports CUDA 12\.4/],
   ['no cuBLASLt', { QWEN2_VL_CUBLASLT: '/nowhere/libcublasLt.so.13' }, /no cuBLASLt: .*nowhere/],
@@ -40,7 +39,7 @@ describe.skipIf(!onSimulator).each([
   })
 })
 
-describe.skipIf(!onSimulator)('with too little memory on the GPU', () => {
+describe.skipIf(isGpu)('with too little memory on the GPU', () => {
   const env = { QWEN2_VL_SIM_MEMORY: String(2 ** 28 + 2 ** 20) }
 
   it('auto takes the CPU and says why', async () => {

@@ -45,6 +45,16 @@ describe('several requests on CUDA', () => {
 })
 
 describe('a model on CUDA', () => {
+  it('may be asked a text first', async () => {
+    const model = await loadModel('tiny', { device: 'cuda' })
+    try {
+      const { reference } = sampleOf('text-math')
+      expect(await tokensOf(model, 'text-math')).toEqual(reference.token_ids)
+    } finally {
+      await model.dispose()
+    }
+  })
+
   it('says what it computes on and in what', () => {
     expect(cuda.info).toMatchObject({
       device: { kind: 'cuda', reason: 'the caller asked for it' },

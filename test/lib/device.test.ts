@@ -18,6 +18,10 @@ const gpu = {
   name: 'A GPU',
   computeCapability: '8.0',
   memoryBytes: 8e9,
+  multiprocessors: 100,
+  clockHz: 1.5e9,
+  memoryClockHz: 1e9,
+  memoryBusBits: 384,
   freeBytes: 7e9,
   reason: '',
 }

@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { decodeStep, formats, models, predict } from '../../lib/bench/decode-model.js'
+import { gpus } from '../../lib/bench/gpus.js'
 import {
   countersOf,
   parseLaunches,
@@ -7,7 +9,6 @@ import {
 } from '../../scripts/kernel-report/counters.js'
 import type { Launch } from '../../scripts/kernel-report/counters.js'
 import { writeDocument } from '../../scripts/kernel-report/document.js'
-import { decodeStep, formats, gpus, models, predict } from '../../scripts/kernel-report/model.js'
 import { parsePtxas } from '../../scripts/kernel-report/ptxas.js'
 import {
   applyWaivers,
@@ -159,12 +160,12 @@ describe('limits', () => {
 
 describe('the model', () => {
   const [two, seven, seventyTwo] = models
-  const [a100, h100, , l4] = gpus
+  const { a100, h100, l4 } = gpus
   const none = (): undefined => undefined
 
   test('counts the bytes of a step', () => {
     // Layers of 7B: 233 M weights; head 545 M; 2 x 4 x 128 x 2048 numbers of keys and values.
-    const works = decodeStep(seven!, 'bf16')
+    const works = decodeStep(seven!, formats.bf16)
     const ofLayers = works.filter(({ times }) => times === 28)
     expect(ofLayers.map(({ bytes }) => bytes / 1e6)).toEqual([
       expect.closeTo(33.03, 1),
@@ -173,33 +174,33 @@ describe('the model', () => {
       expect.closeTo(271.58, 1),
       expect.closeTo(135.79, 1),
     ])
-    expect(predict(seven!, 'bf16', a100!, none).gigabytes).toBeCloseTo(14.3, 1)
+    expect(predict(seven!, 'bf16', a100, none).gigabytes).toBeCloseTo(14.3, 1)
     expect(formats.int4.bits).toBe(4.1875)
   })
 
   test('gives the floor, and what gaps and 92 % of peak leave of it', () => {
-    const slow = predict(seven!, 'bf16', l4!, none)
+    const slow = predict(seven!, 'bf16', l4, none)
     expect(slow.floor).toBeCloseTo(47.5, 0)
     expect(slow.shareOfPeak).toBeGreaterThan(0.91)
-    const fast = predict(two!, 'bf16', a100!, none)
+    const fast = predict(two!, 'bf16', a100, none)
     expect(fast.floor).toBeCloseTo(1.54, 1)
     expect(fast.shareOfPeak).toBeCloseTo(0.83, 1)
-    expect(predict(two!, 'int4', h100!, none).shareOfPeak).toBeLessThan(
-      predict(seven!, 'int4', h100!, none).shareOfPeak,
+    expect(predict(two!, 'int4', h100, none).shareOfPeak).toBeLessThan(
+      predict(seven!, 'int4', h100, none).shareOfPeak,
     )
   })
 
   test('lets instructions limit a kernel that has too many of them', () => {
-    const light = predict(seven!, 'int4', h100!, () => 2)
-    const heavy = predict(seven!, 'int4', h100!, () => 12)
+    const light = predict(seven!, 'int4', h100, () => 2)
+    const heavy = predict(seven!, 'int4', h100, () => 12)
     expect(light.instructionBound).toEqual([])
     expect(heavy.instructionBound).toContain('gate+up')
     expect(heavy.milliseconds).toBeGreaterThan(light.milliseconds)
   })
 
   test('knows what fits', () => {
-    expect(predict(seventyTwo!, 'bf16', h100!, none).fits).toBe(false)
-    expect(predict(seventyTwo!, 'int4', h100!, none).fits).toBe(true)
+    expect(predict(seventyTwo!, 'bf16', h100, none).fits).toBe(false)
+    expect(predict(seventyTwo!, 'int4', h100, none).fits).toBe(true)
   })
 })
 
@@ -211,7 +212,7 @@ test('the document has every kernel, merged where both types agree, and what is 
     fatbins: { gemv: 1234 },
     kernels: [kernel, other],
     counters: [counters, { ...counters, kernel: 'gemv_swiglu_fp16', bankRatio: 1 }],
-    predictions: [predict(models[0]!, 'bf16', gpus[0]!, () => 5)],
+    predictions: [predict(models[0]!, 'bf16', gpus.a100, () => 5)],
     violations: [
       { kernel: 'a', arch: 80, metric: 'warps', value: 8, limit: 16 },
       { kernel: 'a', arch: 90, metric: 'warps', value: 8, limit: 16 },

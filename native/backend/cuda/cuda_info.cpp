@@ -16,11 +16,8 @@ std::string blas_version_text(size_t version) {
 
 /// Why device `ordinal` cannot be used, or ""; fills its summary.
 std::string describe_device(const Driver& driver, int ordinal, bool ask_free, DeviceSummary* out) {
-  const DeviceProperties properties = device_properties(driver, ordinal);
-  out->name = properties.name;
-  out->compute_capability = capability_text(properties.compute_capability);
-  out->memory_bytes = static_cast<int64_t>(properties.memory_bytes);
-  std::string reason = why_device_is_unusable(properties);
+  out->properties = device_properties(driver, ordinal);
+  std::string reason = why_device_is_unusable(out->properties);
   if (reason.empty() && ask_free) {
     out->free_bytes = static_cast<int64_t>(PrimaryContext(driver, ordinal).free_bytes());
   }

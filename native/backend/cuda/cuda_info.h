@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "backend/cuda/module.h"
+
 namespace qvl::cuda {
 
 /// A shared library that was looked for.
@@ -17,9 +19,7 @@ struct LibraryInfo {
 };
 
 struct DeviceSummary {
-  std::string name;
-  std::string compute_capability;  // "9.0"
-  int64_t memory_bytes = 0;
+  DeviceProperties properties;
   std::optional<int64_t> free_bytes;  // where it was asked
   std::string reason;                 // why no model can run on it
 };

@@ -26,7 +26,10 @@ inline constexpr Result kNoDevice = 100;
 inline constexpr Result kNotFound = 500;
 
 // CUdevice_attribute
+inline constexpr int kClockRate = 13;
 inline constexpr int kMultiprocessorCount = 16;
+inline constexpr int kMemoryClockRate = 36;
+inline constexpr int kMemoryBusWidth = 37;
 inline constexpr int kComputeCapabilityMajor = 75;
 inline constexpr int kComputeCapabilityMinor = 76;
 inline constexpr int kMaxSharedMemoryPerBlockOptin = 97;

@@ -216,6 +216,8 @@ void UploadQueue::finish() {
   // A model's thread may come here first of all.
   device_.make_current();
   is_pending_ = false;
+  // The first that the thread of a model does on the device.
+  device_.make_current();
   call.check(call->stream_synchronize(stream_), "uploading weights");
 }
 

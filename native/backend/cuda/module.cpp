@@ -54,6 +54,9 @@ DeviceProperties device_properties(const Driver& driver, int ordinal) {
   properties.num_multiprocessors = attribute(driver, device, api::kMultiprocessorCount);
   properties.max_shared_bytes =
       static_cast<size_t>(attribute(driver, device, api::kMaxSharedMemoryPerBlockOptin));
+  properties.clock_khz = attribute(driver, device, api::kClockRate);
+  properties.memory_clock_khz = attribute(driver, device, api::kMemoryClockRate);
+  properties.memory_bus_bits = attribute(driver, device, api::kMemoryBusWidth);
   driver.check(driver->device_total_mem(&properties.memory_bytes, device),
                "asking a CUDA device's memory");
   return properties;

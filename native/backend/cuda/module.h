@@ -33,6 +33,10 @@ struct DeviceProperties {
   int num_multiprocessors = 0;
   size_t max_shared_bytes = 0;  // of a block
   size_t memory_bytes = 0;
+  // For benchmarks, 0 where the driver does not say: at most, in kHz, and bits a transfer.
+  int clock_khz = 0;
+  int memory_clock_khz = 0;
+  int memory_bus_bits = 0;
 };
 
 /// Throws Error(ERR_BACKEND_UNAVAILABLE) when there is no such device.

@@ -42,6 +42,9 @@ TEST(values_are_those_of_the_toolkit) {
   CHECK_EQ(api::kNoDevice, int{CUDA_ERROR_NO_DEVICE});
   CHECK_EQ(api::kNotFound, int{CUDA_ERROR_NOT_FOUND});
   CHECK_EQ(api::kMultiprocessorCount, int{CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT});
+  CHECK_EQ(api::kClockRate, int{CU_DEVICE_ATTRIBUTE_CLOCK_RATE});
+  CHECK_EQ(api::kMemoryClockRate, int{CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE});
+  CHECK_EQ(api::kMemoryBusWidth, int{CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH});
   CHECK_EQ(api::kComputeCapabilityMajor, int{CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR});
   CHECK_EQ(api::kComputeCapabilityMinor, int{CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR});
   CHECK_EQ(api::kMaxSharedMemoryPerBlockOptin,

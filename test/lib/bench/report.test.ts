@@ -32,6 +32,43 @@ describe('arithmeticLimit()', () => {
   })
 })
 
+describe('rows of a GPU', () => {
+  const ofGpu = [limit('memory', 2e12), limit('copy', 1.7e12), limit('16-bit sm_80', 300e12)]
+  const between = [
+    { name: 'memory', rates: [2e12] },
+    { name: 'copy', rates: [1.7e12] },
+  ]
+  const row = (work: { bytes: number; fp32: number }, seconds: number, isOfHost?: true) => {
+    const measured = { section: 'model', name: 'a', unit: 's', work: { ...work, int8: 0 } } as const
+    const timed = { seconds: [seconds], limits: between }
+    return toRow({ ...measured, timed, ...(isOfHost && { isOfHost }) }, ofGpu, 'sm_80')
+  }
+
+  it('stand beside the peak of its memory, not beside copies', () => {
+    const { limit, limitRate, fraction } = row({ bytes: 4e9, fp32: 4e9 }, 0.004)
+    expect({ limit, limitRate, fraction }).toEqual({
+      ...{ limit: 'memory', limitRate: 2e12, fraction: 0.5 },
+    })
+  })
+
+  it('or beside its tensor cores', () => {
+    const { limit, fraction } = row({ bytes: 4e9, fp32: 6e12 }, 0.1)
+    expect(limit).toBe('16-bit sm_80')
+    expect(fraction).toBeCloseTo(0.2, 9)
+  })
+
+  it('of the host stand alone', () => {
+    expect(row({ bytes: 4e9, fp32: 0 }, 1, true)).not.toHaveProperty('fraction')
+  })
+
+  it('say what the kernels’ model gives, in their own unit', () => {
+    const timed = { seconds: [0.01], limits: between }
+    const measured = { section: 'model', name: 'decode', timed, modelled: 0.008 } as const
+    const decode = { ...measured, unit: 'tokens/s', amount: 1 } as const
+    expect(toRow(decode, ofGpu, 'sm_80')).toMatchObject({ best: 100, modelled: 125 })
+  })
+})
+
 describe('toRow()', () => {
   const between = [{ name: 'read', rates: [25e9, 50e9] }]
 

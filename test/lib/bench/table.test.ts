@@ -31,6 +31,27 @@ peak memory    4.90    4.90  GB  90 % of weights
   )
 })
 
+it('of a GPU: its limits, and what the kernels’ model gives', () => {
+  const row = { section: 'model', name: 'decode', unit: 'tokens/s', best: 90, median: 88 } as const
+  const text = formatTable({
+    ...reportOf([{ ...row, runs: 3, fraction: 0.8, limit: 'memory', modelled: 100 }]),
+    limits: [
+      { name: 'memory', best: 2e12, median: 2e12, runs: 5 },
+      { name: '16-bit sm_80', best: 312e12, median: 312e12, runs: 5 },
+    ],
+  })
+  expect(text).toMatch(/^memory +2000 +2000 +GB\/s$/m)
+  expect(text).toMatch(/^16-bit sm_80 +312000 +312000 +GFLOP\/s$/m)
+  expect(text).toMatch(/80 % of memory; 90 % of the model's 100$/m)
+  expect(text).not.toContain('simulated')
+})
+
+it('of a simulated GPU: that its times say nothing, and no limits', () => {
+  const text = formatTable({ ...reportOf([]), limits: [], isSimulated: true })
+  expect(text).toContain('The GPU is simulated: no time below says anything about a GPU')
+  expect(text).not.toContain('The machine')
+})
+
 it('leaves out what was not measured', () => {
   expect(formatTable(reportOf([]))).not.toMatch(/Kernels|The model/)
 })
