@@ -213,11 +213,9 @@ void UploadQueue::finish() {
   const Driver& call = device_.driver();
   const std::lock_guard lock(mutex_);
   if (!is_pending_) return;
-  // A model's thread may come here first of all.
-  device_.make_current();
-  is_pending_ = false;
   // The first that the thread of a model does on the device.
   device_.make_current();
+  is_pending_ = false;
   call.check(call->stream_synchronize(stream_), "uploading weights");
 }
 
