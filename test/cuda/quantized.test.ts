@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadModel, quantizeCheckpoint, type LoadModelOptions } from '../../lib/index.js'
-import { requestOf, samples } from '../lib/generation/tiny-samples.js'
+import { nativeBinding } from '../../lib/native.js'
+import { requestOf, sampleOf, samples } from '../lib/generation/tiny-samples.js'
 
 /** Text, pictures of odd sizes, several pictures, a video, several turns. */
 const asked = samples.filter(({ id }) =>
@@ -43,6 +44,8 @@ describe('the answers on CUDA', () => {
     ['an AWQ checkpoint', 'awq', {}],
     ['an AWQ checkpoint with groups of 64', 'awq-64', {}],
     ['a GPTQ-Int8 checkpoint', 'gptq-int8', {}],
+    ['an AWQ checkpoint in fp16', 'awq', { dtype: 'fp16' }],
+    ['an AWQ checkpoint and 8-bit tables', 'awq', { quantization: 'int8' }],
     ['weights made 8-bit', 'tiny', { quantization: 'int8', visionQuantization: 'int8' }],
     ['weights made 4-bit', 'tiny', { quantization: 'int4' }],
   ] as [string, string, LoadModelOptions][])("with %s are the CPU's", async (_, name, options) => {
@@ -50,5 +53,62 @@ describe('the answers on CUDA', () => {
     expect(await answers(source, { ...options, device: 'cuda' })).toEqual(
       await answers(source, { ...options, device: 'cpu' }),
     )
+  })
+})
+
+describe('a quantised model on CUDA', () => {
+  it('says what it is and how large', async () => {
+    await using onCuda = await loadModel(join(folder, 'awq'), { device: 'cuda' })
+    await using onCpu = await loadModel(join(folder, 'awq'), { device: 'cpu' })
+    expect(onCuda.info).toMatchObject({
+      device: { kind: 'cuda' },
+      dtype: 'bf16',
+      storedQuantization: { method: 'awq', bits: 4, groupSize: 32 },
+      weightBytes: onCpu.info.weightBytes,
+      parameters: onCpu.info.parameters,
+    })
+  })
+
+  it('leaves 8-bit activations to the CPU', async () => {
+    const source = join(folder, 'awq')
+    await expect(loadModel(source, { device: 'cuda', activations: 'int8' })).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      path: 'activations',
+    })
+    await using model = await loadModel(source, { activations: 'int8' })
+    expect(model.info.device.kind).toBe('cpu')
+    expect(model.info.device.reason).toContain('only the CPU has')
+  })
+})
+
+describe('loading that is cancelled on CUDA', () => {
+  const freeBytes = async () => (await nativeBinding().cudaInfo(0)).devices[0]?.freeBytes
+
+  it.each<[string, LoadModelOptions]>([
+    ['awq', {}],
+    ['gptq-int8', {}],
+    ['tiny', { quantization: 'int4' }],
+  ])('gives the memory of %s with %j back', async (name, options) => {
+    const source = name === 'tiny' ? name : join(folder, name)
+    const before = await freeBytes()
+    const abort = new AbortController()
+    const reason = new Error('no longer wanted')
+    const cancelled = loadModel(source, {
+      ...options,
+      device: 'cuda',
+      signal: abort.signal,
+      onProgress: ({ phase }) => {
+        if (phase === 'weights') abort.abort(reason)
+      },
+    })
+    await expect(cancelled).rejects.toBe(reason)
+    // The load ends at the next piece of a file, after its promise.
+    for (let i = 0; i < 600 && (await freeBytes()) !== before; ++i) {
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    expect(await freeBytes()).toBe(before)
+    await using model = await loadModel(source, { ...options, device: 'cuda' })
+    const { tokenIds } = await model.generate(requestOf(sampleOf('text-math')))
+    expect(tokenIds).toEqual(sampleOf('text-math').reference.token_ids)
   })
 })
