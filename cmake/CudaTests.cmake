@@ -74,11 +74,10 @@ foreach(interface ${interfaces})
 endforeach()
 
 # The kernels' tests, on what nvcc made for three architectures. With QVL_TEST_GPU set they run on the
-# machine's own GPU and driver instead.
-option(QVL_TEST_GPU "Run the CUDA tests on this machine's GPU" OFF)
-# qvl_simulated(<test> <name> <arch> <order> <copies>)
+# machine's own GPU and driver instead, and are labelled so.
+# qvl_simulated(<test> <name> <arch> <order> <copies> <command>...)
 function(qvl_simulated test name arch order copies)
-  add_test(NAME cuda/${test}/${name} COMMAND cuda_${test})
+  add_test(NAME cuda/${test}/${name} COMMAND ${ARGN})
   set(environment
     QWEN2_VL_CUDA_DRIVER=$<TARGET_FILE:cuda_simulator>
     QWEN2_VL_CUBLASLT=$<TARGET_FILE:cublaslt_simulator>
@@ -90,18 +89,24 @@ function(qvl_simulated test name arch order copies)
 endfunction()
 foreach(source ${QVL_CUDA_TEST_SOURCES})
   get_filename_component(name ${source} NAME_WE)
-  add_dependencies(cuda_${name} cuda_simulator cublaslt_simulator)
   if(QVL_TEST_GPU)
-    add_test(NAME cuda/${name} COMMAND cuda_${name})
-    set_tests_properties(cuda/${name} PROPERTIES LABELS cuda RESOURCE_LOCK gpu)
+    add_test(NAME gpu/${name} COMMAND cuda_${name})
+    set_tests_properties(gpu/${name} PROPERTIES LABELS gpu RESOURCE_LOCK gpu)
     continue()
   endif()
-  qvl_simulated(${name} compute_80 80 forward late)
-  qvl_simulated(${name} compute_90 90 forward late)
-  qvl_simulated(${name} compute_120 120 forward late)
-  qvl_simulated(${name} reverse 80 reverse early)
-  qvl_simulated(${name} random 120 random late)
+  add_dependencies(cuda_${name} cuda_simulator cublaslt_simulator)
+  qvl_simulated(${name} compute_80 80 forward late cuda_${name})
+  qvl_simulated(${name} compute_90 90 forward late cuda_${name})
+  qvl_simulated(${name} compute_120 120 forward late cuda_${name})
+  qvl_simulated(${name} reverse 80 reverse early cuda_${name})
+  qvl_simulated(${name} random 120 random late cuda_${name})
 endforeach()
+
+# The benchmark of the backend's operations runs; its times say nothing here.
+if(QVL_CUDA_FAMILIES AND NOT QVL_TEST_GPU)
+  include(cmake/BenchCuda.cmake)
+  qvl_simulated(bench_cuda compute_80 80 forward late bench_cuda --small)
+endif()
 
 # What scripts/kernel-report.mjs runs.
 add_executable(kernel_occupancy ${CMAKE_SOURCE_DIR}/test/cuda/report/kernel_occupancy.cpp)

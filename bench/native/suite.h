@@ -1,18 +1,17 @@
 #pragma once
 
-// What the kernel benchmarks share: a case says what it moves and computes, the suite runs it in
-// turn with the machine's limits and prints the times. Statistics and fractions are the business
-// of who reads them (lib/bench).
+// What the kernel benchmarks share: the suite runs a case in turn with the machine's limits and
+// prints the times.
 
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "backend/backend.h"
 #include "backend/cpu/machine_limits.h"
+#include "case.h"
 
 namespace qvl::bench {
 
@@ -22,13 +21,6 @@ struct Options {
   int threads = 0;              // 0 = the physical cores
   int rounds = 3;               // of limits and case
   double seconds = 0.06;        // of each limit, and of the case, in a round
-};
-
-struct Case {
-  std::string name;
-  double bytes;     // that have to come from memory or go there
-  double fp32;      // operations; a multiply-add counts as two
-  double int8 = 0;  // operations on 8-bit integers
 };
 
 /// Runs cases and prints each as a line of JSON, with the limits as they were meanwhile.
@@ -43,11 +35,6 @@ class Suite {
   void print_machine() const;
 
  private:
-  struct Limit {
-    std::string name;
-    std::vector<double> rates;
-  };
-
   void measure(std::vector<Limit>& limits);
 
   Options options_;
@@ -55,16 +42,6 @@ class Suite {
   MachineLimits machine_;
 };
 
-/// The parts behind each other, as a stream writes them.
-template <class... Parts>
-std::string text(const Parts&... parts) {
-  std::ostringstream stream;
-  (stream << ... << parts);
-  return stream.str();
-}
-
-/// Small numbers around zero, the same every time.
-std::vector<float> numbers(int64_t count);
 Tensor tensor(std::vector<float>& data, int64_t rows, int64_t cols);
 
 /// Copies of an operand of so many bytes that, used in turn, they cannot stay in a cache.

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { openCheckpoint } from '../checkpoint/checkpoint.js'
 import { findModelFolder } from '../hub/find-model.js'
 import { packageRoot } from '../package-root.js'
-import { gpuUnderTest } from './gpu-under-test.js'
+import { gpuUnderTest, type GpuUnderTest } from './gpu-under-test.js'
 import { isSimulator } from './gpus.js'
 import { GpuLimits, LimitSampler } from './limits.js'
 import {
@@ -28,8 +28,11 @@ export interface BenchOptions {
   load: LoadOptions
 }
 
-/** Measures the kernels alone; only a clone of the repository can. */
-export type KernelBench = (options: BenchOptions) => Promise<Measurement[]>
+/** Measures the kernels alone, of the GPU where there is one; only a clone of the repository can. */
+export type KernelBench = (
+  options: BenchOptions,
+  gpu: GpuUnderTest | undefined,
+) => Promise<Measurement[]>
 
 /** In less, the threads of a measurement may not have come apart: they begin on one core. */
 const LIMIT_SECONDS = 0.1
@@ -45,7 +48,7 @@ export async function runBench(options: BenchOptions, benchKernels?: KernelBench
     ? new GpuLimits(gpu.ordinal, gpu.gpu, COPY_SECONDS)
     : new LimitSampler(options.load.threads ?? 0, LIMIT_SECONDS)
   const load = { ...options.load, device: gpu ? (`cuda:${gpu.ordinal}` as const) : 'cpu' } as const
-  const kernels = await benchKernels?.({ ...options, load })
+  const kernels = await benchKernels?.({ ...options, load }, gpu)
   for (const measured of kernels ?? []) {
     if ('timed' in measured) for (const rates of measured.timed.limits) limits.add(rates)
   }

@@ -143,6 +143,25 @@ export interface StepTime {
   instructionBound: string[]
 }
 
+/** Of one kernel, with the gap behind it. */
+export function kernelTime(
+  { kernel, numbers, bytes }: Pick<Work, 'kernel' | 'numbers' | 'bytes'>,
+  gpu: Gpu,
+  instructions: InstructionCounts,
+): { seconds: number; isInstructionBound: boolean } {
+  const issued = gpu.multiprocessors * 128 * gpu.clock // instructions of lanes a second
+  const reading = bytes / (gpu.bandwidth * assumedShare)
+  const issuing = (numbers * (instructions(kernel) ?? 0)) / issued
+  return {
+    seconds: Math.max(reading, issuing) + gapOf(gpu),
+    isInstructionBound: issuing > reading,
+  }
+}
+
+function gapOf({ arch }: Gpu): number {
+  return (arch >= 90 ? gaps.dependent : gaps.plain) * 1e-6
+}
+
 export function stepTime(
   works: readonly Work[],
   gpu: Gpu,
@@ -150,16 +169,13 @@ export function stepTime(
 ): StepTime {
   // Embedding, and two kernels of sampling; the head is among the works.
   const others = 3
-  const gap = (gpu.arch >= 90 ? gaps.dependent : gaps.plain) * 1e-6
-  const issued = gpu.multiprocessors * 128 * gpu.clock // instructions of lanes a second
-  let seconds = others * gap
+  let seconds = others * gapOf(gpu)
   let bytes = 0
   const instructionBound: string[] = []
   for (const work of works) {
-    const reading = work.bytes / (gpu.bandwidth * assumedShare)
-    const issuing = (work.numbers * (instructions(work.kernel) ?? 0)) / issued
-    if (issuing > reading) instructionBound.push(work.name)
-    seconds += work.times * (Math.max(reading, issuing) + gap)
+    const time = kernelTime(work, gpu, instructions)
+    if (time.isInstructionBound) instructionBound.push(work.name)
+    seconds += work.times * time.seconds
     bytes += work.times * work.bytes
   }
   return { seconds, floor: bytes / gpu.bandwidth, bytes, instructionBound }

@@ -5,7 +5,8 @@ import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { chooseDevice } from '../device.js'
 import { nativeBinding } from '../native.js'
 import { packageRoot } from '../package-root.js'
-import { decodeStep, plain, quantized, stepTime, type StepFormat } from './decode-model.js'
+import { decodeStep, kernelTime, plain, quantized, stepTime } from './decode-model.js'
+import type { StepFormat } from './decode-model.js'
 import { gpuOf, type Gpu } from './gpus.js'
 import type { LoadOptions } from './model-rows.js'
 import type { LoadedModel } from './work.js'
@@ -46,6 +47,17 @@ async function countedInstructions(): Promise<Map<string, number>> {
 export async function usedMemory({ ordinal, gpu }: GpuUnderTest): Promise<number> {
   const device = (await nativeBinding().cudaInfo(ordinal)).devices[ordinal]
   return gpu.memoryBytes - (device?.freeBytes ?? 0)
+}
+
+/**
+ * Seconds that the model gives a kernel of decoding; undefined where the driver does not say what it takes.
+ */
+export function modelledKernel(
+  { gpu, instructions }: GpuUnderTest,
+  work: Parameters<typeof kernelTime>[0],
+): number | undefined {
+  if (gpu.bandwidth === 0 || gpu.clock === 0) return undefined
+  return kernelTime(work, gpu, (name) => instructions.get(name)).seconds
 }
 
 /**
