@@ -18,7 +18,7 @@ export interface Report {
 export function writeDocument(report: Report): string {
   return [
     '# The CUDA kernels in figures',
-    "Written by `npm run kernels:report`; edit nothing here. Nothing in this file was measured on a GPU: resources are what ptxas says, counts are of the simulator that executes the PTX, times are a model. The kernels of quantised weights and of sampling (`gemv_int4`, `gemv_int8`, `dequantize`, `embed_int8`, `sample`) are tested, but `device: 'cuda'` does not use them yet.",
+    'Written by `npm run kernels:report`; edit nothing here. Nothing in this file was measured on a GPU: resources are what ptxas says, counts are of the simulator that executes the PTX, times are a model.',
     ...verdict(report.violations),
     '## Resources',
     `Registers, and warps that a multiprocessor holds at once, by the toolkit's \`cuda_occupancy.h\` (${report.toolkit}). Threads and shared memory are those of the widths of the 7B model where a kernel is one of its decode step, and else of the largest launch of the kernel's tests. Kernels for bf16 and fp16 whose figures agree share a line.`,
