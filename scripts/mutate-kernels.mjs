@@ -1,9 +1,10 @@
 #!/usr/bin/env node
-// Takes one barrier, wait, shuffle or .trans out of a kernel's PTX at a time, and runs the kernel's test
-// on the simulator: every such change must be noticed. Prints how many were, and names those that were not.
+// Takes one barrier, wait, fence, shuffle or .trans out of a kernel's PTX at a time, and runs the kernel's
+// test on the simulator: every such change must be noticed. Prints how many were, and names those that were
+// not.
 //
 //     node scripts/mutate-kernels.mjs [--build build/tests] [--arch 80] [--family gemv]... [--every 1]
-//         [--entry <part of a kernel's name>]
+//         [--entry <part of a kernel's name>] [--kind wait]...
 //
 // Needs a build with -DQVL_TESTS=ON and nvcc. --every n takes one change of n, evenly spread.
 import { execFile } from 'node:child_process'
@@ -30,6 +31,7 @@ const { values: options } = parseArgs({
     family: { type: 'string', multiple: true, default: [] },
     entry: { type: 'string', default: '' },
     every: { type: 'string', default: '1' },
+    kind: { type: 'string', multiple: true, default: [] },
   },
 })
 const build = resolve(options.build)
@@ -47,7 +49,13 @@ const mutations = [
   },
   {
     kind: 'wait',
-    pattern: /^\s*(@!?%p\d+\s+)?cp\.async\.(wait_group|wait_all|commit_group)\b.*;/,
+    pattern:
+      /^\s*(@!?%p\d+\s+)?(cp\.async\.(wait_group|wait_all|commit_group)|griddepcontrol\.wait)\b.*;/,
+    change: () => '',
+  },
+  {
+    kind: 'fence',
+    pattern: /^\s*(@!?%p\d+\s+)?(membar|fence)\..*;/,
     change: () => '',
   },
   {
@@ -57,7 +65,7 @@ const mutations = [
   },
   {
     kind: 'trans',
-    pattern: /^\s*ldmatrix\..*\.trans\./,
+    pattern: /^\s*(ldmatrix|stmatrix)\..*\.trans\./,
     change: (line) => line.replace('.trans', ''),
   },
 ]
@@ -88,6 +96,13 @@ function mutantsOf(text) {
   })
   return mutants
 }
+
+/** The orders in which blocks, warps and copies run that a change is tried in, as in CudaTests.cmake. */
+const schedules = [
+  {},
+  { QWEN2_VL_SIM_ORDER: 'reverse', QWEN2_VL_SIM_COPIES: 'early' },
+  { QWEN2_VL_SIM_ORDER: 'random' },
+]
 
 function environment(ptx, more = {}) {
   return {
@@ -147,6 +162,7 @@ async function main() {
     const text = readFileSync(join(folder, file), 'utf8')
     for (const mutant of mutantsOf(text)) {
       if (!mutant.entry.includes(options.entry)) continue
+      if (options.kind.length > 0 && !options.kind.includes(mutant.kind)) continue
       const programs = [...tests]
         .filter(([, kernels]) => kernels.has(mutant.entry))
         .map(([program]) => program)
@@ -167,8 +183,10 @@ async function main() {
       lines[job.index] = job.replacement
       writeFileSync(join(path, `${job.family}${suffix}`), lines.join('\n'))
       let noticed = false
-      for (const program of job.programs) {
-        noticed ||= !(await passes(program, environment(path)))
+      for (const schedule of schedules) {
+        for (const program of job.programs) {
+          noticed ||= !(await passes(program, environment(path, schedule)))
+        }
       }
       const total = totals.get(job.family) ?? { noticed: 0, all: 0 }
       total.all += 1

@@ -405,7 +405,8 @@ QVL_DEVICE void attention_decode(const AttentionDecodeParams& p) {
   output.merge_warps(split, splits == 1);
   if (splits == 1) return;
 
-  __threadfence();
+  // Release and acquire are cumulative: across the barriers the one atomic orders the writes of all
+  // of this block's threads before it, and the reads of all after it.
   __syncthreads();
   if (threadIdx.x == 0) {
     shared.arrived = atomic_add_acq_rel(p.arrivals + owner, 1u) + 1;
@@ -413,7 +414,6 @@ QVL_DEVICE void attention_decode(const AttentionDecodeParams& p) {
   }
   __syncthreads();
   if (shared.arrived != static_cast<uint32_t>(splits)) return;
-  __threadfence();
   output.merge_splits(splits);
 }
 

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstring>
+#include <utility>
 
 #include "check.h"
 #include "kernels/attention_reference.h"
@@ -60,7 +61,16 @@ class Problem {
     for (const Sequence& sequence : step_.sequences) {
       splits = std::max(splits, attention_decode_splits(sequence.length()));
     }
-    const auto q = gpu.upload(narrow(q_, type_)), cache = gpu.upload(cache_);
+    // The kernel before writes the queries, and the keys and values of the step's own tokens.
+    const std::vector<int32_t> rows_of_step = cache_rows_of_step();
+    std::vector<uint16_t> old_cache = cache_;
+    for (const int32_t cache_row : rows_of_step) {
+      std::fill_n(old_cache.begin() + cache_row * heads_.head_dim, heads_.head_dim,
+                  uint16_t{0xffff});
+    }
+    const auto all_q = gpu.upload(narrow(q_, type_)), whole_cache = gpu.upload(cache_);
+    const auto q = gpu.filled<uint16_t>(q_.size(), 0xff), cache = gpu.upload(old_cache);
+    const auto new_rows = gpu.upload(rows_of_step);
     auto out = gpu.filled<uint16_t>(q_.size(), 0xff);
     auto partials = gpu.filled<float>(
         static_cast<size_t>(attention_decode_partials(rows, heads_.heads, heads_.head_dim)), 0xff);
@@ -79,6 +89,8 @@ class Problem {
     p.scale = static_cast<float>(scale() * std::log2(std::exp(1.0)));
     p.heads = heads_.heads;
     p.kv_heads = heads_.kv_heads;
+    gpu.produce(q, all_q.get());
+    gpu.produce_rows(cache, whole_cache, head_dim(), new_rows);
     gpu.launch(kernel_name(describe("attention_decode_", heads_.head_dim), type_),
                {static_cast<unsigned>(splits + spare), static_cast<unsigned>(heads_.kv_heads),
                 static_cast<unsigned>(rows)},
@@ -112,6 +124,20 @@ class Problem {
  private:
   size_t head_dim() const { return static_cast<size_t>(heads_.head_dim); }
   double scale() const { return 1 / std::sqrt(heads_.head_dim); }
+  /// Rows of [.., head_dim] that the step's tokens have in the cache.
+  std::vector<int32_t> cache_rows_of_step() const {
+    std::vector<int32_t> rows;
+    for (size_t s = 0; s < step_.sequences.size(); ++s) {
+      const Sequence& sequence = step_.sequences[s];
+      for (int position = sequence.num_cached; position < sequence.length(); ++position) {
+        for (int part = 0; part < 2 * heads_.kv_heads; ++part) {
+          const size_t at = layout_.at(step_, s, position, part / 2, part % 2);
+          rows.push_back(static_cast<int32_t>(at / head_dim()));
+        }
+      }
+    }
+    return rows;
+  }
   std::string name() const {
     std::string text = describe(heads_.heads, "/", heads_.kv_heads, " heads of ", heads_.head_dim);
     for (const Sequence& s : step_.sequences) {
@@ -171,6 +197,8 @@ TEST(attention_decode_brings_the_sums_of_every_query_to_a_new_maximum) {
   for (const Half type : kHalves) {
     for (const int head_dim : {32, 64, 128}) {
       Problem({4, 1, head_dim}, {{1, 4200}}, type, 8.f).check(gpu);
+      // The same in the shorter splits of several rows, which grow at different paces.
+      Problem({6, 2, head_dim}, {{2, 500}, {1, 190}, {4, 333}}, type, 8.f).check(gpu);
     }
   }
 }
@@ -184,8 +212,9 @@ TEST(attention_decode_serves_sequences_of_any_length_and_drafts_together) {
 
 TEST(attention_decode_of_a_row_depends_on_its_own_keys_alone) {
   Gpu gpu;
-  for (const Half type : kHalves) {
-    const Heads heads{6, 2, 64};
+  for (const auto& [type, head_dim] :
+       {std::pair{Half::kBf16, 32}, {Half::kBf16, 64}, {Half::kFp16, 64}, {Half::kFp16, 128}}) {
+    const Heads heads{6, 2, head_dim};
     const Problem together(heads, {{1, 10}, {4, 254}, {1, 400}}, type);
     const std::vector<uint16_t> all = together.run(gpu), wide = together.run(gpu, 5);
     CHECK(all == wide);

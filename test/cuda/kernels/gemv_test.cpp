@@ -1,11 +1,12 @@
 #include "kernels/cuda/gemv.h"
 
 #include <cstring>
+#include <utility>
 
 #include "check.h"
 #include "kernels/compare.h"
 #include "kernels/gpu.h"
-#include "kernels/paged_cache.h"
+#include "kernels/qkv_output.h"
 
 using namespace qvl;
 using namespace qvl::test;
@@ -99,17 +100,25 @@ void run(Gpu& gpu, const char* base, const OnDevice& on, const Launch& how,
          const Epilogue& epilogue) {
   const Problem& problem = on.problem;
   const int64_t skipped = static_cast<int64_t>(how.first_row) * problem.in_features;
+  const auto numbers = static_cast<size_t>(how.rows * problem.in_features);
+  const auto x = gpu.filled<float>(problem.has_norm ? numbers : 0, 0xff);
+  const auto x_halves = gpu.filled<uint16_t>(problem.has_norm ? 0 : numbers, 0xff);
   GemvKernelParams<Epilogue> params{{}, epilogue};
   GemvParams& p = params.gemv;
   p.weight = on.weight.get();
-  p.x = problem.has_norm ? static_cast<const void*>(on.x.get() + skipped)
-                         : static_cast<const void*>(on.x_halves.get() + skipped);
+  p.x = problem.has_norm ? static_cast<const void*>(x.get()) : x_halves.get();
   p.norm_weight = problem.has_norm ? on.norm_weight.get() : nullptr;
   p.x_stride = problem.in_features;
   p.rows = how.rows;
   p.in_features = problem.in_features;
   p.out_features = problem.out_features;
   p.eps = kEpsilon;
+  // The kernel before writes x.
+  if (problem.has_norm) {
+    gpu.produce(x, on.x.get() + skipped);
+  } else {
+    gpu.produce(x_halves, on.x_halves.get() + skipped);
+  }
   gpu.launch(kernel_name(base, problem.type), {gemv_grid<Epilogue>(p.out_features, how.resident)},
              {kGemvThreads}, gemv_shared_bytes<Epilogue>(p.rows, p.in_features), params);
 }
@@ -136,6 +145,13 @@ std::vector<uint16_t> swiglu(Gpu& gpu, const OnDevice& on, const Launch& how) {
   auto out = gpu.filled<uint16_t>(static_cast<size_t>(how.rows * width), 0xff);
   run(gpu, "gemv_swiglu", on, how, SwiGluEpilogue{out.get(), width});
   return gpu.download(out);
+}
+
+std::vector<uint16_t> qkv(Gpu& gpu, const OnDevice& on, const Launch& how,
+                          const QkvInputs& inputs) {
+  const QkvOutput out(gpu, inputs, how.first_row, how.rows);
+  run(gpu, "gemv_qkv", on, how, out.epilogue());
+  return out.download();
 }
 
 void check_floats(const std::vector<float>& actual, const std::vector<double>& expected,
@@ -272,80 +288,34 @@ TEST(gemv_qkv_rotates_and_appends_to_the_paged_cache) {
   Gpu gpu;
   // A draft of three tokens across the end of a block, a token at a block's beginning, a prompt's.
   const Step step({{3, 30}, {1, 64}, {2, 0}});
-  const DeviceStep on_step(gpu, step);
-  struct Heads {
-    int heads, kv_heads, head_dim, in_features;
-  };
   for (const Half type : kHalves) {
-    for (const auto& [heads, kv_heads, head_dim, in] :
-         {Heads{8, 2, 32, 256}, {2, 1, 64, 136}, {6, 1, 128, 64}, {3, 3, 16, 72}}) {
-      const int num_heads = heads + 2 * kv_heads, half = head_dim / 2, rows = step.num_rows;
-      const Problem problem(type, in, num_heads * head_dim, rows, true);
-      const auto bias = random_values(static_cast<size_t>(problem.out_features), 11);
-      std::vector<float> cos, sin;
-      for (const float angle : random_values(static_cast<size_t>(rows * half), 12, 3.f)) {
-        cos.push_back(std::cos(angle));
-        sin.push_back(std::sin(angle));
-      }
-      const CacheLayout layout{kv_heads, head_dim};
-      const size_t q_width = static_cast<size_t>(heads * head_dim);
-      const auto on_bias = gpu.upload(bias), on_cos = gpu.upload(cos), on_sin = gpu.upload(sin);
-      auto q = gpu.filled<uint16_t>(static_cast<size_t>(rows) * q_width, 0xff);
-      auto cache = gpu.filled<uint16_t>(layout.size(step), 0x11);
-      QkvEpilogue epilogue{};
-      epilogue.bias = on_bias.get();
-      epilogue.cos = on_cos.get();
-      epilogue.sin = on_sin.get();
-      epilogue.q = q.get();
-      epilogue.cache = cache.get();
-      epilogue.sequences = on_step.table();
-      epilogue.q_stride = static_cast<int64_t>(q_width);
-      epilogue.table_stride = half;
-      epilogue.heads = heads;
-      epilogue.kv_heads = kv_heads;
-      epilogue.head_dim = head_dim;
-      run(gpu, "gemv_qkv", OnDevice(gpu, problem), {0, rows, 3}, epilogue);
-
-      const std::vector<uint16_t> actual_q = gpu.download(q), actual_cache = gpu.download(cache);
+    for (const auto& [heads, in] : {std::pair{QkvHeads{8, 2, 32}, 256},
+                                    {{2, 1, 64}, 136},
+                                    {{6, 1, 128}, 64},
+                                    {{3, 3, 16}, 72}}) {
+      const Problem problem(type, in, heads.columns(), step.num_rows, true);
+      const QkvInputs inputs(gpu, heads, step);
+      const auto actual =
+          qkv(gpu, OnDevice(gpu, problem), {0, step.num_rows, /*resident=*/3}, inputs);
       const std::vector<double> products = problem.products();
-      std::vector<bool> written(actual_cache.size());
-      for (int row = 0; row < rows; ++row) {
-        const size_t sequence = static_cast<size_t>(step.row_sequence[static_cast<size_t>(row)]);
-        const int position = step.num_cached[sequence] + row - step.first_row[sequence];
-        for (int head = 0; head < num_heads; ++head) {
-          const bool is_value = head >= heads + kv_heads;
-          std::vector<Expected> expected;
-          for (int d = 0; d < head_dim; ++d) {
-            const auto unrotated = [&](int column) {
-              const size_t out = static_cast<size_t>(head * head_dim + column);
-              return products[static_cast<size_t>(row * num_heads * head_dim) + out] +
-                     static_cast<double>(bias[out]);
-            };
-            double value = unrotated(d);
-            if (!is_value) {
-              const size_t angle = static_cast<size_t>(row * half + d % half);
-              const double other = d < half ? -unrotated(d + half) : unrotated(d - half);
-              value =
-                  value * static_cast<double>(cos[angle]) + other * static_cast<double>(sin[angle]);
-            }
-            expected.push_back({value, 2 * problem.slack()});
-          }
-          const size_t at = head < heads ? static_cast<size_t>(row) * q_width +
-                                               static_cast<size_t>(head * head_dim)
-                                         : layout.at(step, sequence, position,
-                                                     (head - heads) % kv_heads, is_value ? 1 : 0);
-          std::vector<float> actual;
-          for (size_t d = at; d < at + expected.size(); ++d) {
-            actual.push_back(widen(head < heads ? actual_q[d] : actual_cache[d], type));
-            if (head >= heads) written[d] = true;
-          }
-          check_rows(actual, expected.size(), expected, expected.size(), type,
-                     describe(problem.name(), " head ", head, " of row ", row));
-        }
-      }
-      for (size_t i = 0; i < written.size(); ++i) {
-        if (!written[i]) CHECK_EQ(actual_cache[i], 0x1111);
-      }
+      const auto width = static_cast<size_t>(heads.columns());
+      const auto expected = inputs.expected([&](int row, int column) {
+        return Expected{products[static_cast<size_t>(row) * width + static_cast<size_t>(column)],
+                        problem.slack()};
+      });
+      check_rows(widen(actual, type), width, expected, width, type,
+                 describe(problem.name(), " heads of ", heads.head_dim));
     }
+  }
+}
+
+TEST(gemv_qkv_of_a_row_does_not_depend_on_the_others_or_on_the_grid) {
+  Gpu gpu;
+  const Step step({{3, 30}, {1, 64}, {4, 0}});
+  for (const Half type : kHalves) {
+    const QkvInputs inputs(gpu, {3, 1, 32}, step);
+    const Problem problem(type, 264, inputs.heads().columns(), step.num_rows, true);
+    const OnDevice on(gpu, problem);
+    check_invariance(step.num_rows, [&](const Launch& how) { return qkv(gpu, on, how, inputs); });
   }
 }

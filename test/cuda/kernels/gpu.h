@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,6 +19,8 @@
 
 #include "backend/cuda/module.h"
 #include "kernels/cpu/convert.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/digest.h"
 
 namespace qvl::test {
 
@@ -89,18 +92,47 @@ class Gpu {
             "a download");
       synchronize();
     }
+    digest_.add(values.data(), values.size() * sizeof(T));
     return values;
+  }
+
+  /// Has a kernel copy `to.size()` elements, which fill whole 16 bytes. As in a decode step, the
+  /// next launch may overlap it where the device can (compute capability 9.0 and later): a kernel
+  /// that does not wait for its predecessor finds the old values, and the simulator says so.
+  template <class T>
+  void produce(const DeviceArray<T>& to, const T* from) {
+    const auto bytes = static_cast<int64_t>(to.size() * sizeof(T));
+    start_copy(1, {to.get(), from, nullptr, nullptr, bytes, bytes, bytes});
+  }
+  /// The same of some rows of an array only.
+  template <class T>
+  void produce_rows(const DeviceArray<T>& to, const DeviceArray<T>& from, size_t row_elements,
+                    const DeviceArray<int32_t>& rows) {
+    const auto bytes = static_cast<int64_t>(row_elements * sizeof(T));
+    start_copy(rows.size(), {to.get(), from.get(), rows.get(), rows.get(), bytes, bytes, bytes});
   }
 
   /// Returns when the kernel has ended; what is wrong with it is thrown.
   template <class Params>
   void launch(std::string_view name, cuda::Dim3 grid, cuda::Dim3 block, size_t shared_bytes,
               const Params& params) {
-    device_.launch(name, nullptr, {grid, block, shared_bytes}, params);
+    start(name, {grid, block, shared_bytes}, params);
+    digest_.begin(name);
+    has_predecessor_ = false;
     synchronize();
   }
 
  private:
+  template <class Params>
+  void start(std::string_view name, cuda::LaunchShape shape, const Params& params) {
+    shape.overlaps_predecessor = has_predecessor_;
+    device_.launch(name, nullptr, shape, params);
+  }
+  void start_copy(size_t rows, const CopyRowsParams& params) {
+    if (params.row_bytes % 16 != 0) throw std::invalid_argument("copies are of whole 16 bytes");
+    start("copy_rows", {{static_cast<unsigned>(rows)}, {kRowsThreads}}, params);
+    has_predecessor_ = true;
+  }
   const cuda::Driver& call() const { return device_.driver(); }
   void check(cuda::api::Result result, const char* what) const { call().check(result, what); }
   void synchronize() { check(call()->stream_synchronize(nullptr), "running a kernel"); }
@@ -110,6 +142,8 @@ class Gpu {
   }
 
   cuda::Device device_;
+  bool has_predecessor_ = false;
+  Digest digest_;
 };
 
 // ---- 16-bit numbers on the host ----

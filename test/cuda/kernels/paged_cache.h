@@ -51,6 +51,19 @@ struct Step {
     }
   }
 
+  /// The step that has only `count` rows from `first` on: tokens before them are in the cache.
+  Step part(int first, int count) const {
+    std::vector<Sequence> parts;
+    for (size_t s = 0; s < sequences.size(); ++s) {
+      const int begin = std::max(first, first_row[s]);
+      const int end = std::min(first + count, first_row[s] + num_tokens[s]);
+      if (begin < end) parts.push_back({end - begin, position(s, begin)});
+    }
+    return Step(parts);
+  }
+  int position(size_t sequence, int row) const {
+    return num_cached[sequence] + row - first_row[sequence];
+  }
   int block(size_t sequence, int position) const {
     return block_table[sequence * static_cast<size_t>(max_blocks) +
                        static_cast<size_t>(position / kKvTokens)];

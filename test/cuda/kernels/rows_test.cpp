@@ -16,10 +16,12 @@ TEST(embed_widens_the_rows_asked_for) {
       const auto table = random_halves(5 * width, 1, type);
       const auto weight = gpu.upload(narrow(table, type));
       const auto on_ids = gpu.upload(ids);
+      const auto chosen = gpu.filled<int32_t>(ids.size(), 0xff);
       auto out = gpu.filled<float>(ids.size() * stride, 0);
+      gpu.produce(chosen, on_ids.get());
       gpu.launch(
           kernel_name("embed", type), {4}, {kRowsThreads}, 0,
-          EmbedParams{weight.get(), on_ids.get(), out.get(), static_cast<int64_t>(stride), cols});
+          EmbedParams{weight.get(), chosen.get(), out.get(), static_cast<int64_t>(stride), cols});
       const std::vector<float> actual = gpu.download(out);
       for (size_t i = 0; i < actual.size(); ++i) {
         const size_t id = static_cast<size_t>(ids[i / stride]), column = i % stride;
@@ -38,10 +40,12 @@ TEST(copy_rows_moves_rows_by_number_and_nothing_beside_them) {
     const auto src = gpu.upload(values);
     const auto src_rows = gpu.upload(from), dst_rows = gpu.upload(to);
     for (const bool has_lists : {true, false}) {
+      const auto produced = gpu.filled<uint16_t>(values.size(), 0xff);
       auto dst = gpu.filled<uint16_t>(5 * dst_stride, 0x22);
+      gpu.produce(produced, src.get());
       gpu.launch(
           "copy_rows", {3}, {kRowsThreads}, 0,
-          CopyRowsParams{dst.get(), src.get(), has_lists ? dst_rows.get() : nullptr,
+          CopyRowsParams{dst.get(), produced.get(), has_lists ? dst_rows.get() : nullptr,
                          has_lists ? src_rows.get() : nullptr, static_cast<int64_t>(2 * dst_stride),
                          static_cast<int64_t>(2 * src_stride), static_cast<int64_t>(2 * cols)});
       std::vector<uint16_t> expected(5 * dst_stride, 0x2222);
