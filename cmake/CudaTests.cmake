@@ -43,7 +43,7 @@ target_link_libraries(cublaslt_simulator PRIVATE cuda_simulator)
 file(GLOB sources CONFIGURE_DEPENDS ${sim}/*_test.cpp)
 foreach(source ${sources})
   get_filename_component(name ${source} NAME_WE)
-  add_executable(sim_${name} ${source} ${CMAKE_SOURCE_DIR}/test/native/main.cpp
+  add_executable(sim_${name} ${source} $<TARGET_OBJECTS:qvl_test_main>
     $<TARGET_OBJECTS:cuda_simulator_objects> $<TARGET_OBJECTS:cublaslt_simulator_objects>)
   target_include_directories(sim_${name} PRIVATE ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/native)
   target_include_directories(sim_${name} SYSTEM PRIVATE ${QVL_CUDA_INCLUDE})
@@ -84,9 +84,19 @@ function(qvl_simulated test name arch order copies)
     QWEN2_VL_SIM_PTX=${QVL_CUDA_FOLDER}
     QWEN2_VL_SIM_ARCH=${arch}
     QWEN2_VL_SIM_ORDER=${order}
-    QWEN2_VL_SIM_COPIES=${copies})
-  set_tests_properties(cuda/${test}/${name} PROPERTIES LABELS cuda ENVIRONMENT "${environment}")
+    QWEN2_VL_SIM_COPIES=${copies}
+    QVL_TEST_DIGEST=${CMAKE_BINARY_DIR}/digests/${test}.${name})
+  set_tests_properties(cuda/${test}/${name} PROPERTIES LABELS cuda ENVIRONMENT "${environment}"
+    FIXTURES_SETUP cuda_${test}_${name})
 endfunction()
+# qvl_same_bits(<test> <name> <name>): two runs in different orders took the same from the device.
+function(qvl_same_bits test name other)
+  add_test(NAME cuda/${test}/same_bits_${other} COMMAND ${CMAKE_COMMAND} -E compare_files
+    ${CMAKE_BINARY_DIR}/digests/${test}.${name} ${CMAKE_BINARY_DIR}/digests/${test}.${other})
+  set_tests_properties(cuda/${test}/same_bits_${other} PROPERTIES LABELS cuda
+    FIXTURES_REQUIRED "cuda_${test}_${name};cuda_${test}_${other}")
+endfunction()
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/digests)
 foreach(source ${QVL_CUDA_TEST_SOURCES})
   get_filename_component(name ${source} NAME_WE)
   if(QVL_TEST_GPU)
@@ -100,6 +110,11 @@ foreach(source ${QVL_CUDA_TEST_SOURCES})
   qvl_simulated(${name} compute_120 120 forward late cuda_${name})
   qvl_simulated(${name} reverse 80 reverse early cuda_${name})
   qvl_simulated(${name} random 120 random late cuda_${name})
+  file(STRINGS ${source} downloads REGEX "gpu.*\\.download\\(")
+  if(downloads)
+    qvl_same_bits(${name} compute_80 reverse)
+    qvl_same_bits(${name} compute_120 random)
+  endif()
 endforeach()
 
 # The benchmark of the backend's operations runs; its times say nothing here.

@@ -136,3 +136,33 @@ TEST(a_bias_is_added_to_rows_of_f32) {
     }
   }
 }
+
+TEST(an_activation_of_a_row_does_not_depend_on_the_other_rows) {
+  Gpu gpu;
+  // Rows of odd numbers of chunks, so that a row alone starts at another thread than among others.
+  constexpr int kRows = 7, kCols = 520;
+  const auto blocks = [](const std::string& base, int rows) {
+    return static_cast<unsigned>(base == "swiglu" ? swiglu_blocks(rows, kCols)
+                                                  : bias_blocks(rows, kCols));
+  };
+  const auto device_bias = gpu.upload(random_values(kCols, 2));
+  for (const Half type : kHalves) {
+    for (const std::string base : {"swiglu", "bias", "bias_quick_gelu", "bias_gelu"}) {
+      const int x_cols = base == "swiglu" ? 2 * kCols : kCols;
+      const auto x =
+          gpu.upload(narrow(inputs(size_t{kRows} * static_cast<size_t>(x_cols), 1, type), type));
+      const auto run = [&](int first, int rows) {
+        const auto out = gpu.filled<uint16_t>(static_cast<size_t>(rows * kCols), 0xff);
+        gpu.launch(kernel_name(base, type), {blocks(base, rows)}, {kActivationThreads}, 0,
+                   ActivationParams{x.get() + first * x_cols, device_bias.get(), out.get(), x_cols,
+                                    kCols, rows, kCols});
+        return gpu.download(out);
+      };
+      const std::vector<uint16_t> all = run(0, kRows);
+      for (int row = 0; row < kRows; ++row) {
+        const std::vector<uint16_t> alone = run(row, 1);
+        CHECK(std::equal(alone.begin(), alone.end(), all.begin() + row * kCols));
+      }
+    }
+  }
+}

@@ -98,6 +98,15 @@ class Sequences {
     return all;
   }
 
+  /// One of the sequences, by itself.
+  Sequences only(size_t i) const {
+    Sequences one = *this;
+    one.lengths_ = {lengths_[i]};
+    one.queries_ = {queries_[i]};
+    one.keys_ = {keys_[i]};
+    one.values_ = {values_[i]};
+    return one;
+  }
   /// Every query of the sequences in one step.
   Step whole() const {
     std::vector<Sequence> all;
@@ -180,11 +189,18 @@ TEST(prefill_attention_gives_the_same_bits_however_a_sequence_is_cut) {
 
 TEST(prefill_attention_gives_the_same_bits_whatever_else_is_in_the_step) {
   Gpu gpu;
-  const Shape shape{2, 1, 64};
-  const Sequences together(shape, {70, 130, 5}, Half::kFp16);
-  const std::vector<uint16_t> step = together.run(gpu, together.whole());
-  CHECK(together.run(gpu, together.whole(), /*tiles_backwards=*/true) == step);
-  const Sequences alone(shape, {70}, Half::kFp16);
-  const std::vector<uint16_t> first = alone.run(gpu, alone.whole());
-  CHECK(std::equal(first.begin(), first.end(), step.begin()));
+  for (const auto& [shape, type] : {std::pair{Shape{1, 1, 128}, Half::kBf16},
+                                    {Shape{2, 1, 64}, Half::kFp16},
+                                    {Shape{2, 2, 32}, Half::kBf16}}) {
+    const Sequences together(shape, {70, 130, 5}, type);
+    const std::vector<uint16_t> step = together.run(gpu, together.whole());
+    CHECK(together.run(gpu, together.whole(), /*tiles_backwards=*/true) == step);
+    auto begin = step.begin();
+    for (size_t i = 0; i < 3; ++i) {
+      const Sequences alone = together.only(i);
+      const std::vector<uint16_t> one = alone.run(gpu, alone.whole());
+      CHECK(std::equal(one.begin(), one.end(), begin));
+      begin += static_cast<std::ptrdiff_t>(one.size());
+    }
+  }
 }

@@ -42,11 +42,21 @@ class Rows {
     }
   }
 
+  /// The rows of a segment, with no others.
+  Rows segment(size_t i) const {
+    Rows one = *this;
+    one.cu_seqlens_ = {0, cu_seqlens_[i + 1] - cu_seqlens_[i]};
+    one.qkv_.assign(qkv_.begin() + cu_seqlens_[i] * stride(),
+                    qkv_.begin() + cu_seqlens_[i + 1] * stride());
+    return one;
+  }
+
   int num_rows() const { return cu_seqlens_.back(); }
   int stride() const { return 3 * shape_.cols(); }
 
-  /// Output of rows [first, first + count); NaN where a row is in no segment.
-  std::vector<uint16_t> run(Gpu& gpu, int first, int count) const {
+  /// Output of rows [first, first + count); NaN where a row is in no segment. `tiles_backwards`
+  /// changes the order of blocks.
+  std::vector<uint16_t> run(Gpu& gpu, int first, int count, bool tiles_backwards = false) const {
     const auto qkv = gpu.upload(narrow(qkv_, type_));
     const int tile_queries = shape_.wide ? kAttentionWideQueries : kAttentionQueries;
     std::vector<SegmentTile> tiles = cuda::segment_tiles(cu_seqlens_, first, count, tile_queries);
@@ -54,6 +64,7 @@ class Rows {
       const auto segment = std::find(cu_seqlens_.begin(), cu_seqlens_.end(), tile.first_key);
       return is_gap(static_cast<size_t>(segment - cu_seqlens_.begin()));
     });
+    if (tiles_backwards) std::reverse(tiles.begin(), tiles.end());
     const auto device_tiles = gpu.upload(tiles);
     const auto out = gpu.filled<uint16_t>(static_cast<size_t>(count * shape_.cols()), 0xff);
     const uint16_t* x = qkv.get();
@@ -162,6 +173,22 @@ TEST(segment_attention_gives_the_same_bits_for_some_of_the_queries) {
   }
   CHECK_EQ(first, rows.num_rows());
   CHECK(pieces == whole);
+}
+
+TEST(segment_attention_of_a_segment_does_not_depend_on_the_other_segments) {
+  Gpu gpu;
+  for (const Half type : kHalves) {
+    for (const Shape& shape : {Shape{2, 80}, Shape{2, 80, true}, Shape{1, 64}, Shape{2, 32}}) {
+      const Rows rows(shape, kSegments, type);
+      const std::vector<uint16_t> all = rows.run(gpu, 0, rows.num_rows());
+      for (size_t i = 0; i + 1 < kSegments.size(); ++i) {
+        const std::vector<uint16_t> alone =
+            rows.segment(i).run(gpu, 0, kSegments[i + 1] - kSegments[i]);
+        CHECK(std::equal(alone.begin(), alone.end(), all.begin() + kSegments[i] * shape.cols()));
+      }
+      CHECK(rows.run(gpu, 0, rows.num_rows(), /*tiles_backwards=*/true) == all);
+    }
+  }
 }
 
 TEST(wide_segment_attention_gives_the_bits_of_the_other) {

@@ -118,12 +118,21 @@ TEST(norms_of_equal_values_are_finite) {
 
 TEST(norm_of_a_row_does_not_depend_on_the_other_rows) {
   Gpu gpu;
-  const Problem all(5, 1280, 2.f);
-  Problem last(1, 1280, 0.f);
-  std::copy(all.x.end() - 1280, all.x.end(), last.x.begin());
-  for (const char* kernel : {"rms_norm_bf16", "layer_norm_bf16"}) {
-    const std::vector<uint16_t> together = run(gpu, kernel, all);
-    const std::vector<uint16_t> alone = run(gpu, kernel, last);
-    CHECK(std::equal(alone.begin(), alone.end(), together.end() - 1288));
+  for (const int cols : {120, 1280, 3584}) {
+    const Problem all(5, cols, 2.f);
+    for (const Half type : kHalves) {
+      for (const char* base : {"rms_norm", "layer_norm"}) {
+        const std::string kernel = kernel_name(base, type);
+        const std::vector<uint16_t> together = run(gpu, kernel, all);
+        for (size_t row = 0; row < all.rows; ++row) {
+          Problem one(1, cols, 0.f);
+          std::copy_n(all.x.begin() + static_cast<std::ptrdiff_t>(row * all.cols), all.cols,
+                      one.x.begin());
+          const std::vector<uint16_t> alone = run(gpu, kernel, one);
+          CHECK(std::equal(alone.begin(), alone.end(),
+                           together.begin() + static_cast<std::ptrdiff_t>(row * alone.size())));
+        }
+      }
+    }
   }
 }

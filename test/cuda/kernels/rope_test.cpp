@@ -99,6 +99,20 @@ TEST(rope_append_turns_queries_and_keys_and_stores_keys_and_values_of_every_sequ
                  expected_rope(before, stride, rotated, head_dim, angles), cols, type,
                  describe("rope_append of ", heads, " and ", kv_heads, " heads of ", head_dim));
 
+      // A row alone is turned to the same bits.
+      for (const size_t row : {size_t{1}, rows - 1}) {
+        const auto begin = before.begin() + static_cast<std::ptrdiff_t>(row * stride);
+        const auto one = gpu.upload(
+            narrow(std::vector<float>(begin, begin + static_cast<std::ptrdiff_t>(stride)), type));
+        const size_t angle = row * static_cast<size_t>(head_dim / 2);
+        gpu.launch(kernel_name("rope", type), {1}, {kRopeThreads}, 0,
+                   RopeParams{one.get(), cos.get() + angle, sin.get() + angle,
+                              static_cast<int64_t>(stride), head_dim / 2, rotated, head_dim});
+        const std::vector<uint16_t> alone = gpu.download(one);
+        CHECK(std::equal(alone.begin(), alone.end(),
+                         after.begin() + static_cast<std::ptrdiff_t>(row * stride)));
+      }
+
       // The cache holds the turned keys and the values as they were, and nothing else is written.
       std::vector<uint16_t> expected(layout.size(step), 0xabab);
       for (size_t row = 0; row < rows; ++row) {
