@@ -11,6 +11,10 @@ endif()
 target_include_directories(qvl_generic_kernels PRIVATE ${CMAKE_SOURCE_DIR}/test/native)
 target_link_libraries(qvl_generic_kernels PUBLIC qvl_kernels)
 
+# Of every test program.
+add_library(qvl_test_main OBJECT ${CMAKE_SOURCE_DIR}/test/native/main.cpp)
+target_include_directories(qvl_test_main PRIVATE ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/native)
+
 # Every test/native/<layer>/*_test.cpp is a ctest program of its own, linked with that layer; the target
 # tests_<layer> builds those of one.
 function(qvl_tests layer)
@@ -18,7 +22,7 @@ function(qvl_tests layer)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/native/${layer}/*_test.cpp)
   foreach(source ${sources})
     get_filename_component(name ${source} NAME_WE)
-    add_executable(${name} ${source} ${CMAKE_SOURCE_DIR}/test/native/main.cpp)
+    add_executable(${name} ${source} $<TARGET_OBJECTS:qvl_test_main>)
     # native/ for check.h, which knows qvl::Error; the kernels themselves do not see it.
     target_include_directories(${name} PRIVATE
       ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/native)
@@ -43,7 +47,7 @@ if(QVL_CUDA_FAMILIES)
     ${CMAKE_SOURCE_DIR}/test/cuda/kernels/*_test.cpp ${CMAKE_SOURCE_DIR}/test/cuda/backend/*_test.cpp)
   foreach(source ${QVL_CUDA_TEST_SOURCES})
     get_filename_component(name ${source} NAME_WE)
-    add_executable(cuda_${name} ${source} ${CMAKE_SOURCE_DIR}/test/native/main.cpp)
+    add_executable(cuda_${name} ${source} $<TARGET_OBJECTS:qvl_test_main>)
     target_include_directories(cuda_${name} PRIVATE
       ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/test/cuda ${CMAKE_SOURCE_DIR}/native)
     target_link_libraries(cuda_${name} PRIVATE qvl_cuda_backend qvl_engine)

@@ -2,6 +2,7 @@
 // Builds and runs the C++ tests.
 //
 //     node scripts/test-native.mjs [--sanitize address,undefined | thread] [--label <layer>...] [--arm64]
+//       [--build-only]
 //
 // With labels only the tests of these layers are built and run. With --arm64 they are built for 64-bit
 // ARM Linux and run under emulation, which takes Debian's g++-aarch64-linux-gnu and qemu-user-static.
@@ -18,6 +19,7 @@ const { values: options } = parseArgs({
     sanitize: { type: 'string', default: '' },
     label: { type: 'string', multiple: true, default: [] },
     arm64: { type: 'boolean', default: false },
+    'build-only': { type: 'boolean', default: false },
   },
 })
 
@@ -28,22 +30,24 @@ const folder = join(root, 'build', ['tests', ...variant].join('-'))
 const labels = options.label
 const toolchain = join(root, 'cmake', 'aarch64-linux-gnu.cmake')
 
-// RelWithDebInfo keeps -O2 and gives the sanitizers' reports line numbers.
+// What the sanitizers' reports need of debug information is line numbers.
 const buildType = options.sanitize ? 'RelWithDebInfo' : 'Release'
 run(
   ...['cmake', '-S', root, '-B', folder],
   // The addon is built by build-native.mjs.
   ...['-DQVL_ADDON=OFF', '-DQVL_TESTS=ON', `-DQVL_SANITIZE=${options.sanitize}`],
   ...(options.arm64 ? [`-DCMAKE_TOOLCHAIN_FILE=${toolchain}`] : []),
-  `-DCMAKE_BUILD_TYPE=${buildType}`,
+  ...[`-DCMAKE_BUILD_TYPE=${buildType}`, '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1 -DNDEBUG'],
 )
 run(
   ...['cmake', '--build', folder, '--config', buildType],
   ...['--parallel', String(availableParallelism())],
   ...(labels.length > 0 ? ['--target', ...labels.map((label) => `tests_${label}`)] : []),
 )
+if (options['build-only']) process.exit(0)
 run(
   ...['ctest', '--test-dir', folder, '-C', buildType, '--output-on-failure', '--no-tests=error'],
+  ...['--parallel', String(availableParallelism())],
   ...(labels.length > 0 ? ['-L', `^(${labels.join('|')})$`] : []),
 )
 
