@@ -62,7 +62,7 @@ if(QVL_CUBLAS_INCLUDE)
 endif()
 foreach(interface ${interfaces})
   set(name ${interface}_api_test)
-  add_executable(cuda_${name} ${CMAKE_SOURCE_DIR}/test/cuda/api/${name}.cpp ${CMAKE_SOURCE_DIR}/test/native/main.cpp)
+  add_executable(cuda_${name} ${CMAKE_SOURCE_DIR}/test/cuda/api/${name}.cpp $<TARGET_OBJECTS:qvl_test_main>)
   target_include_directories(cuda_${name} PRIVATE
     ${CMAKE_SOURCE_DIR}/test/native ${CMAKE_SOURCE_DIR}/test/cuda ${CMAKE_SOURCE_DIR}/native)
   target_include_directories(cuda_${name} SYSTEM PRIVATE ${QVL_CUDA_INCLUDE})
