@@ -7,7 +7,7 @@ import { createChat, type Chat, type ChatOptions, type Turn } from './chat-sessi
 import type { Checkpoint } from './checkpoint/checkpoint.js'
 import { GrammarCompiler } from './constraint/compiler.js'
 import type { ObjectOf, ResponseFormat } from './constraint/response-format.js'
-import { DisposedError } from './errors.js'
+import { DisposedError, fromNativeError } from './errors.js'
 import { estimateRequest, type MemoryEstimate } from './generation/estimate.js'
 import { Abort } from './generation/abort.js'
 import { runBatch, type BatchOptions } from './generation/batch.js'
@@ -299,7 +299,7 @@ class LocalModel implements Model {
 
   /** What the device can give beside the weights; 0 when it does not say. */
   async #availableBytes(): Promise<number> {
-    const available = await this.#context.native.availableBytes()
+    const available = await typed(this.#context.native.availableBytes())
     if (this.info.weights === 'packed' || available === 0) return available
     // The system counts the pages of mapped files as free, but these are in use.
     return Math.max(available - this.info.weightBytes, 1)
@@ -319,7 +319,7 @@ class LocalModel implements Model {
 
   async clearCache(): Promise<void> {
     if (this.#disposal) throw new DisposedError()
-    await this.#context.native.clearCache()
+    await typed(this.#context.native.clearCache())
   }
 
   metrics(): NativeMetrics {
@@ -354,5 +354,14 @@ class LocalModel implements Model {
       this.#running.delete(abort)
       abort.close()
     }
+  }
+}
+
+/** With the errors of lib/errors.ts for those of the addon. */
+async function typed<T>(call: Promise<T>): Promise<T> {
+  try {
+    return await call
+  } catch (error) {
+    throw fromNativeError(error)
   }
 }

@@ -89,6 +89,7 @@ void Engine::Impl::clear_cache() {
   const uint64_t asked = ++clears_asked_;
   wake_.notify_one();
   cleared_.wait(lock, [&] { return clears_done_ >= asked || has_ended_; });
+  if (!has_ended_ && clear_error_ != nullptr) std::rethrow_exception(clear_error_);
 }
 
 void Engine::Impl::shutdown() {

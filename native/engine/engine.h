@@ -54,7 +54,7 @@ class Engine {
 
   /// Forgets all KV blocks and visual tokens that are kept for later requests, pinned ones
   /// excepted. Memory goes back to the system when nothing runs. Returns when it is done, within
-  /// one step; not from a listener's callback.
+  /// one step, or throws what the device failed with; not from a listener's callback.
   void clear_cache();
   /// The visual tokens of the item are kept from their first encode on, whatever the budget of the
   /// image cache, until as many unpin() as pin() were called.

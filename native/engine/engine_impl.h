@@ -114,7 +114,8 @@ class Engine::Impl {
   std::vector<Generation*> inbox_;
   bool cancels_pending_ = false;
   uint64_t clears_asked_ = 0, clears_done_ = 0;
-  bool has_ended_ = false;  // the thread takes no messages any more
+  std::exception_ptr clear_error_;  // of the last one done
+  bool has_ended_ = false;          // the thread takes no messages any more
   std::condition_variable cleared_;
   EngineMetrics metrics_;
 

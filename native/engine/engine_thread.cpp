@@ -127,9 +127,15 @@ bool Engine::Impl::take_messages() {
   for (Generation* generation : arrived) scheduler_.add(generation);
   for (Generation* generation : cancelled) finish(*generation, FinishReason::kCancelled);
   if (clears != clears_done_) {
-    forget_cached();
+    std::exception_ptr error;
+    try {
+      forget_cached();
+    } catch (...) {
+      error = current_error();
+    }
     const std::lock_guard lock(mutex_);
     clears_done_ = clears;
+    clear_error_ = error;
     cleared_.notify_all();
   }
   return true;

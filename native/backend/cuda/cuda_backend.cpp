@@ -86,10 +86,9 @@ std::unique_ptr<Buffer> CudaBackend::allocate(size_t bytes) {
 }
 
 void* CudaBackend::scratch(Scratch& memory, size_t bytes) {
-  bool moved = false;
-  void* const pointer = memory.get(pool_, bytes, &moved);
-  if (moved) graphs_.clear();
-  return pointer;
+  // Before anything is given back: recorded steps must be gone also where no more is to be had.
+  if (!memory.holds(bytes)) graphs_.clear();
+  return memory.get(pool_, bytes);
 }
 
 void CudaBackend::upload(void* device, const void* host, size_t bytes) {

@@ -158,10 +158,9 @@ bool CudaBackend::attention_few_rows(const Tensor& out, const Tensor& q, const C
 }
 
 void* CudaBackend::zeroed_scratch(Scratch& memory, size_t bytes) {
-  bool is_new = false;
-  void* const pointer = memory.get(pool_, bytes, &is_new);
+  const bool is_new = !memory.holds(bytes);
+  void* const pointer = scratch(memory, bytes);
   if (is_new) {
-    graphs_.clear();
     const Driver& call = device_->driver();
     call.check(call->memset_d8_async(reinterpret_cast<api::DevicePointer>(pointer), 0, bytes,
                                      stream_.get()),

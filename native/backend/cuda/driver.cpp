@@ -1,7 +1,9 @@
 #include "backend/cuda/driver.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <iterator>
 #include <utility>
 
 #include "common/error.h"
@@ -10,6 +12,10 @@ namespace qvl::cuda {
 namespace {
 
 constexpr const char* kWayOut = "install NVIDIA's driver, version 580 or newer";
+
+/// After these the device answers nothing to this process any more: uncorrectable memory, an
+/// illegal address, a kernel that took too long, failed assertions and instructions.
+constexpr api::Result kFatal[] = {214, 220, 700, 702, 710, 714, 715, 716, 717, 718, 719};
 
 std::array<std::string, 1> driver_names() {
   const char* other = std::getenv("QWEN2_VL_CUDA_DRIVER");
@@ -41,10 +47,13 @@ void Driver::check(api::Result result, const std::string& what) const {
                     "on the device",
                 {{"device", std::string("cuda")}});
   }
-  throw Error("ERR_BACKEND_FAILED",
-              what + " failed: " + describe(result) +
-                  ". Load the model again; if this happens again, use device 'cpu' and report it",
-              {{"cudaError", int64_t{result}}});
+  const bool is_fatal = std::find(std::begin(kFatal), std::end(kFatal), result) != std::end(kFatal);
+  throw Error(
+      "ERR_BACKEND_FAILED",
+      what + " failed: " + describe(result) + ". " +
+          (is_fatal ? "The GPU is lost to this process: start it anew" : "Load the model again") +
+          "; if this happens again, use device 'cpu' and report it",
+      {{"cudaError", int64_t{result}}});
 }
 
 namespace {

@@ -103,7 +103,7 @@ void MemoryPool::give_back(void* pointer) {
 }
 
 void MemoryPool::trim() {
-  device_->make_current();
+  device_->make_current_quietly();
   const std::lock_guard lock(mutex_);
   trim_locked();
 }
@@ -130,11 +130,10 @@ size_t MemoryPool::available_bytes() {
   return bytes;
 }
 
-void* Scratch::get(const std::shared_ptr<MemoryPool>& pool, size_t bytes, bool* moved) {
-  if (buffer_ == nullptr || buffer_->size_bytes() < bytes) {
+void* Scratch::get(const std::shared_ptr<MemoryPool>& pool, size_t bytes) {
+  if (!holds(bytes)) {
     buffer_ = nullptr;  // first give back, then take
     buffer_ = std::make_unique<CudaBuffer>(pool, bytes, "working memory");
-    *moved = true;
   }
   return buffer_->data();
 }

@@ -68,8 +68,10 @@ class CudaBuffer final : public Buffer {
 /// Memory that grows on demand and is kept for the next operation.
 class Scratch {
  public:
-  /// Valid until the next call that wants more; `*moved` becomes true then.
-  void* get(const std::shared_ptr<MemoryPool>& pool, size_t bytes, bool* moved);
+  /// Whether get() will return the place that it returned last.
+  bool holds(size_t bytes) const { return buffer_ != nullptr && buffer_->size_bytes() >= bytes; }
+  /// Valid until the next call that wants more. Without memory for that there is none at all then.
+  void* get(const std::shared_ptr<MemoryPool>& pool, size_t bytes);
 
  private:
   std::unique_ptr<CudaBuffer> buffer_;

@@ -295,7 +295,7 @@ CUresult cuMemGetInfo(size_t* free, size_t* total) {
   RETURN_UNLESS_READY(ready_with_context());
   const DeviceMemory& memory = DeviceMemory::instance();
   *total = memory.capacity();
-  *free = memory.capacity() - memory.used();
+  *free = memory.free();
   return CUDA_SUCCESS;
 }
 CUresult cuMemAlloc(CUdeviceptr* pointer, size_t bytes) {

@@ -40,6 +40,17 @@ int device_attribute(CUdevice_attribute which) {
   return value;
 }
 
+// A kernel that goes wrong, for tests of those who start kernels.
+void fail_where_asked_to() {
+  const char* how = std::getenv("QWEN2_VL_SIM_FAULT");
+  if (how == nullptr) return;
+  using Kind = qvl::sim::KernelError::Kind;
+  const std::string kind = how;
+  if (kind == "illegal-address")
+    throw qvl::sim::KernelError("QWEN2_VL_SIM_FAULT", Kind::kIllegalAddress);
+  if (kind == "launch-failed") throw qvl::sim::KernelError("QWEN2_VL_SIM_FAULT");
+}
+
 std::string contents(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   std::stringstream text;
@@ -230,6 +241,7 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig* c, CUfunction function, void** p
     if (c->attrs[i].id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION)
       launch.programmatic = c->attrs[i].value.programmaticStreamSerializationAllowed != 0;
   return Device::instance().enqueue(c->hStream, [launch, code = f->module] {
+    fail_where_asked_to();
     qvl::sim::run_launch(launch, Device::instance().options());
   });
 }

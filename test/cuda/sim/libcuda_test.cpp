@@ -186,6 +186,36 @@ TEST(what_a_kernel_did_wrong_is_told_and_stays) {
   CHECK(log.find("leak") == std::string::npos);
 }
 
+TEST(a_kernel_fails_where_a_test_asks_for_it) {
+  for (const auto& [fault, expected] : {std::pair{"illegal-address", CUDA_ERROR_ILLEGAL_ADDRESS},
+                                        std::pair{"launch-failed", CUDA_ERROR_LAUNCH_FAILED}}) {
+    const std::string log = in_child({}, [&, fault = fault, expected = expected] {
+      Gpu gpu("mov.u32 %r0, %tid.x;\n", 1);
+      CHECK_EQ(gpu.launch(0), CUDA_SUCCESS);
+      CHECK_EQ(cuStreamSynchronize(gpu.stream), CUDA_SUCCESS);
+      setenv("QWEN2_VL_SIM_FAULT", fault, 1);
+      CHECK_EQ(gpu.launch(0), CUDA_SUCCESS);
+      CHECK_EQ(cuStreamSynchronize(gpu.stream), expected);
+    });
+    CHECK(log.find("QWEN2_VL_SIM_FAULT") != std::string::npos);
+  }
+}
+
+TEST(memory_can_become_less_while_the_process_runs) {
+  in_child({}, [] {
+    Gpu gpu("mov.u32 %r0, %tid.x;\n", 1);
+    setenv("QWEN2_VL_SIM_MEMORY", "1000", 1);
+    size_t free = 0, total = 0;
+    CHECK_EQ(cuMemGetInfo(&free, &total), CUDA_SUCCESS);
+    CHECK_EQ(total, size_t{1000});
+    CUdeviceptr pointer = 0;
+    CHECK_EQ(cuMemAlloc(&pointer, 2000), CUDA_ERROR_OUT_OF_MEMORY);
+    setenv("QWEN2_VL_SIM_MEMORY", "1000000", 1);
+    CHECK_EQ(cuMemAlloc(&pointer, 2000), CUDA_SUCCESS);
+    CHECK_EQ(cuMemFree(pointer), CUDA_SUCCESS);
+  });
+}
+
 TEST(a_race_is_a_failed_launch) {
   const std::string log = in_child({}, [] {
     Gpu gpu("mov.u32 %r0, %tid.x;\nst.shared.u32 [0], %r0;\n", 1);

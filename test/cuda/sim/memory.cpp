@@ -21,11 +21,6 @@ void* reserve(size_t bytes) {
   return at;
 }
 
-size_t capacity_from_environment() {
-  const char* text = std::getenv("QWEN2_VL_SIM_MEMORY");
-  return text ? std::strtoull(text, nullptr, 10) : size_t{2} << 30;
-}
-
 }  // namespace
 
 DeviceMemory& DeviceMemory::instance() {
@@ -34,11 +29,20 @@ DeviceMemory& DeviceMemory::instance() {
 }
 
 DeviceMemory::DeviceMemory()
-    : capacity_(capacity_from_environment()),
-      arena_(static_cast<unsigned char*>(reserve(kArenaBytes))),
+    : arena_(static_cast<unsigned char*>(reserve(kArenaBytes))),
       shadow_(static_cast<GlobalShadow*>(reserve(kArenaBytes / 2 * sizeof(GlobalShadow)))),
       sectors_(static_cast<uint32_t*>(reserve(kArenaBytes / 32 * sizeof(uint32_t)))),
       details_(static_cast<uint32_t*>(reserve(kArenaBytes / 2 * sizeof(uint32_t)))) {}
+
+size_t DeviceMemory::capacity() const {
+  const char* text = std::getenv("QWEN2_VL_SIM_MEMORY");
+  return text ? std::strtoull(text, nullptr, 10) : size_t{2} << 30;
+}
+
+size_t DeviceMemory::free() const {
+  const size_t all = capacity();
+  return all - std::min(used(), all);
+}
 
 size_t DeviceMemory::used() const {
   std::lock_guard lock(mutex_);
@@ -49,7 +53,7 @@ uint64_t DeviceMemory::allocate(size_t bytes) {
   std::lock_guard lock(mutex_);
   // As on a device, an allocation occupies multiples of 512 bytes.
   const size_t rounded = (bytes + 511) / 512 * 512;
-  if (bytes == 0 || rounded < bytes || rounded > capacity_ - std::min(used_, capacity_)) return 0;
+  if (bytes == 0 || rounded < bytes || rounded > capacity() - std::min(used_, capacity())) return 0;
   const size_t span = (rounded + 2 * kGap + 4095) / 4096 * 4096;
   if (next_ + span > kArenaBytes) {  // start over behind the last of those that still live
     next_ = 0;

@@ -40,10 +40,13 @@ struct GlobalShadow {
 /// error of the caller, as on a GPU.
 class DeviceMemory {
  public:
-  /// The one device's memory; its size is QWEN2_VL_SIM_MEMORY bytes (2 GiB when not set).
+  /// The one device's memory.
   static DeviceMemory& instance();
 
-  size_t capacity() const { return capacity_; }
+  /// QWEN2_VL_SIM_MEMORY bytes (2 GiB when not set): what it is now, so that a process can lower it
+  /// beneath itself, as others on a device take memory.
+  size_t capacity() const;
+  size_t free() const;
   size_t used() const;
 
   /// 0 when the memory does not suffice.
@@ -67,7 +70,6 @@ class DeviceMemory {
   DeviceMemory();
 
   mutable std::mutex mutex_;
-  size_t capacity_;
   size_t used_ = 0;
   unsigned char* arena_;
   GlobalShadow* shadow_;

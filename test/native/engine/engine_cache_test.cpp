@@ -175,6 +175,16 @@ TEST(clearing_while_a_request_runs_changes_nothing_for_it) {
   CHECK_EQ(fake.submit(next)->answer(), reference_answer(next));
 }
 
+TEST(clearing_throws_what_the_device_fails_with_and_requests_go_on) {
+  FakeModelOptions model;
+  model.on_release = [] { throw Error("ERR_BACKEND_FAILED", "the device is gone"); };
+  FakeEngine fake(model);
+  CHECK_ERROR("ERR_BACKEND_FAILED", fake.engine->clear_cache());
+  CHECK_EQ(fake.log->releases.load(), 1);
+  const GenerationRequest request = text_request(4, 1, 5);
+  CHECK_EQ(fake.submit(request)->answer(), reference_answer(request));
+}
+
 TEST(clearing_a_shut_down_engine_returns) {
   FakeEngine fake;
   fake.submit(item_request(make_item(1, 6, 7), 1, 20))->wait();

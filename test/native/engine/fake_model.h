@@ -46,6 +46,8 @@ struct FakeModelOptions {
   std::function<void(std::span<const StepSequence>)> on_forward;
   /// Runs before every piece of a vision encode.
   std::function<void()> on_piece;
+  /// Runs when what is unused is to go back to the system; may throw.
+  std::function<void()> on_release;
   /// May spoil the logits of one sequence, [V].
   std::function<void(const StepSequence&, std::span<float>)> on_logits;
 };
@@ -151,7 +153,10 @@ class FakeModel : public Model {
     ++log_->trims;
     std::fill(cache_.begin(), cache_.end(), FakeEntry{});
   }
-  void release_unused() override { ++log_->releases; }
+  void release_unused() override {
+    ++log_->releases;
+    if (options_.on_release) options_.on_release();
+  }
 
   std::unique_ptr<VisionEncoding> begin_vision(VisionItem item) override {
     return std::make_unique<FakeEncoding>(std::move(item), options_, log_);
