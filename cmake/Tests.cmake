@@ -39,12 +39,13 @@ foreach(layer kernels io backend cuda_backend model constraint engine)
 endforeach()
 
 option(QVL_TEST_GPU "Run the CUDA tests on this machine's GPU" OFF)
-# Every test/cuda/{kernels,backend}/*_test.cpp runs the product's CUDA code; CudaTests.cmake says on what.
+# Every test/cuda/{kernels,backend,engine}/*_test.cpp runs the product's CUDA code; CudaTests.cmake says on what.
 if(QVL_CUDA_FAMILIES)
   add_custom_target(tests_cuda)
   add_custom_target(qvl_ptx ALL DEPENDS ${QVL_CUDA_PTX} ${QVL_CUDA_FOLDER}/modules.txt)
   file(GLOB QVL_CUDA_TEST_SOURCES CONFIGURE_DEPENDS
-    ${CMAKE_SOURCE_DIR}/test/cuda/kernels/*_test.cpp ${CMAKE_SOURCE_DIR}/test/cuda/backend/*_test.cpp)
+    ${CMAKE_SOURCE_DIR}/test/cuda/kernels/*_test.cpp ${CMAKE_SOURCE_DIR}/test/cuda/backend/*_test.cpp
+    ${CMAKE_SOURCE_DIR}/test/cuda/engine/*_test.cpp)
   foreach(source ${QVL_CUDA_TEST_SOURCES})
     get_filename_component(name ${source} NAME_WE)
     add_executable(cuda_${name} ${source} $<TARGET_OBJECTS:qvl_test_main>)
@@ -57,4 +58,5 @@ if(QVL_CUDA_FAMILIES)
     endif()
     add_dependencies(tests_cuda cuda_${name})
   endforeach()
+  add_custom_target(tests_cuda_engine DEPENDS cuda_engine_test)
 endif()

@@ -298,9 +298,9 @@ class AttentionLayer {
       }
     }
     std::vector<Expected> all = sequence.expected(0, rows);
-    // Between kernels a product, of size 1 to 4, may be rounded before its bias comes to it, and a
-    // query or key before it is rotated.
-    for (Expected& element : all) element.slack = 4 * element.slack + 2 * rounding_of(type_);
+    // Between kernels queries, keys and values may be rounded twice more, before their bias comes
+    // to them and before they are rotated: those, of size 1 to 4, move scores and so the weights.
+    for (Expected& element : all) element.slack = 4 * element.slack + 4 * rounding_of(type_);
     return all;
   }
 
