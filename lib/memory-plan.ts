@@ -59,12 +59,19 @@ export async function planMemory(
   const kvBytes = await kvBudget(checkpoint, options, budget)
   const affordable = Math.floor(kvBytes / kvBytesPerToken)
   const wanted = options.contextSize ?? config.maxPositionEmbeddings
-  // A context that was asked for may exceed what is set aside by default, as its memory is only
-  // used when it is full; it may not exceed a limit that was set.
+  // A context that was asked for may exceed what is set aside by default, as a machine's memory is
+  // only used when it is full. It may not exceed a limit that was set, nor what a GPU has beside the
+  // weights: that memory must be there at once.
   const isFixed = options.contextSize !== undefined && memoryLimit === undefined
   const contextSize = isFixed ? wanted : Math.min(wanted, affordable)
   const least = options.contextSize ?? Math.min(smallestContext, wanted)
   if (contextSize < least) throw contextDoesNotFit(least, least * kvBytesPerToken, kvBytes)
+  if (isFixed && budget.owner === 'the GPU') {
+    const most = await kvBudget(checkpoint, options, { ...budget, kvShare: 1 })
+    if (least * kvBytesPerToken > most) {
+      throw contextDoesNotFit(least, least * kvBytesPerToken, most)
+    }
+  }
   const kvCacheTokens = Math.max(contextSize, Math.min(affordable, maxConcurrency * contextSize))
   return { contextSize, maxConcurrency, kvDtype, kvBytesPerToken, kvCacheTokens }
 }

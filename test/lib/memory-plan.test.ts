@@ -57,6 +57,20 @@ describe('planMemory', () => {
     })
   })
 
+  it('keeps a context that was asked for on a GPU as far as its memory goes', async () => {
+    const budget = {
+      availableBytes: weights + 1000 * perToken,
+      kvShare: 0.6,
+      owner: 'the GPU',
+    } as const
+    expect(await planMemory(tiny, { contextSize: 1000 }, budget)).toMatchObject({
+      contextSize: 1000,
+      kvCacheTokens: 1000,
+    })
+    expect((await planMemory(tiny, {}, budget)).contextSize).toBe(600)
+    await expect(planMemory(tiny, { contextSize: 1001 }, budget)).rejects.toThrow(OutOfMemoryError)
+  })
+
   it('uses all of a memory limit, and no more', async () => {
     const memoryLimit = weights + 3000 * perToken
     expect(await plan({ memoryLimit }, 64e9)).toMatchObject({ contextSize, kvCacheTokens: 3000 })
