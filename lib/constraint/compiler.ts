@@ -1,4 +1,5 @@
 /** Makes grammars ready for one model, and keeps those that were used last. */
+import { createHash } from 'node:crypto'
 import { fromNativeError } from '../errors.js'
 import type { NativeGrammar, NativeModel } from '../native.js'
 import { Recent } from '../recent.js'
@@ -11,12 +12,14 @@ const maxKept = 8
 /** One for a model: answers to equal grammars share what was worked out for them. */
 export class GrammarCompiler {
   readonly #native: NativeModel
-  readonly #tokenizer: Tokenizer
+  readonly #tokenizer: Pick<Tokenizer, 'textTable'>
   #vocabulary: Promise<void> | undefined
-  /** By packed content. */
+  /** By a digest of the packed content. */
   readonly #compiled = new Recent<string, Promise<NativeGrammar>>(maxKept)
+  /** The digests of grammars that were seen: requests of one form have the same object. */
+  readonly #digests = new WeakMap<Grammar, string>()
 
-  constructor(native: NativeModel, tokenizer: Tokenizer) {
+  constructor(native: NativeModel, tokenizer: Pick<Tokenizer, 'textTable'>) {
     this.#native = native
     this.#tokenizer = tokenizer
   }
@@ -28,9 +31,15 @@ export class GrammarCompiler {
    * well-formed, has left recursion, or matches no text.
    */
   compile(grammar: Grammar): Promise<NativeGrammar> {
-    const packed = packGrammar(grammar)
-    const key = Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength).toString('latin1')
-    return this.#compiled.get(key, () => this.#compile(packed, key))
+    let packed: Int32Array | undefined
+    let digest = this.#digests.get(grammar)
+    if (digest === undefined) {
+      packed = packGrammar(grammar)
+      digest = createHash('sha256').update(packed).digest('base64')
+      this.#digests.set(grammar, digest)
+    }
+    const key = digest
+    return this.#compiled.get(key, () => this.#compile(packed ?? packGrammar(grammar), key))
   }
 
   async #compile(packed: Int32Array, key: string): Promise<NativeGrammar> {
@@ -48,7 +57,10 @@ export class GrammarCompiler {
     this.#vocabulary ??= (async () => {
       const { bytes, lengths } = await this.#tokenizer.textTable()
       await this.#native.setVocabulary(bytes, lengths)
-    })()
+    })().catch((error: unknown) => {
+      this.#vocabulary = undefined // the next grammar tries again
+      throw error
+    })
     return this.#vocabulary
   }
 }

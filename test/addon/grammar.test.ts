@@ -130,6 +130,48 @@ describe('compiling', () => {
     expect(await grammars.compile(choices)).not.toBe(await grammars.compile(json))
   })
 
+  it('reads a grammar that it has met only once', async () => {
+    let reads = 0
+    const watched: Grammar = {
+      get rules() {
+        ++reads
+        return choices.rules
+      },
+    }
+    const compiled = await grammars.compile(watched)
+    const readOnce = reads
+    expect(readOnce).toBeGreaterThan(0)
+    expect(await grammars.compile(watched)).toBe(compiled)
+    expect(reads).toBe(readOnce)
+  })
+
+  it('makes again what was displaced', async () => {
+    const of = (value: string): Grammar => ({ rules: [[[text(value)]]] })
+    const first = of('first')
+    const compiled = await grammars.compile(first)
+    for (let i = 0; i < 8; ++i) await grammars.compile(of(`${i}`))
+    const again = await grammars.compile(first)
+    expect(again).not.toBe(compiled)
+    expect((await answer(first)).text).toBe('first')
+  })
+
+  it('passes the vocabulary again where that failed', async () => {
+    const other = await loadTiny()
+    try {
+      let attempts = 0
+      const compiler = new GrammarCompiler(other, {
+        textTable: () =>
+          ++attempts === 1 ? Promise.reject(new Error('no memory')) : tokenizer.textTable(),
+      })
+      await expect(compiler.compile(choices)).rejects.toThrow('no memory')
+      await expect(compiler.compile(choices)).resolves.toBeDefined()
+      await compiler.compile(json)
+      expect(attempts).toBe(2)
+    } finally {
+      await other.dispose()
+    }
+  })
+
   it('names the rule that is at fault', async () => {
     const leftRecursive: Grammar = { rules: [[[rule(1)]], [[rule(1), text('a')], [text('b')]]] }
     const error: unknown = await grammars.compile(leftRecursive).catch((reason: unknown) => reason)
