@@ -20,15 +20,7 @@ std::vector<std::string> library_names() {
   return {"libcublasLt.so.13", "libcublasLt.so.12"};
 }
 
-/// The name of the first function that is missing, or null.
-const char* find_functions(const Library& library, Blas::Functions* functions) {
-#define QVL_FIND(member, symbol, parameters)                                                \
-  functions->member = reinterpret_cast<decltype(functions->member)>(library.find(#symbol)); \
-  if (functions->member == nullptr) return #symbol;
-  QVL_CUBLASLT_FUNCTIONS(QVL_FIND)
-#undef QVL_FIND
-  return nullptr;
-}
+QVL_DEFINE_FIND_FUNCTIONS(QVL_CUBLASLT_FUNCTIONS, Blas::Functions)
 
 /// Rows that share an algorithm: up to 16, 32, 64, ... 4096, and beyond.
 int64_t row_class(int64_t rows) {

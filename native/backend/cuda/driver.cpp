@@ -22,6 +22,8 @@ std::array<std::string, 1> driver_names() {
   return {other != nullptr && *other != '\0' ? other : "libcuda.so.1"};
 }
 
+QVL_DEFINE_FIND_FUNCTIONS(QVL_CUDA_DRIVER_FUNCTIONS, Driver::Functions)
+
 }  // namespace
 
 std::string version_text(int version) {
@@ -55,21 +57,6 @@ void Driver::check(api::Result result, const std::string& what) const {
           "; if this happens again, use device 'cpu' and report it",
       {{"cudaError", int64_t{result}}});
 }
-
-namespace {
-
-/// Fills the table; the name of the first function that is missing, or null.
-template <class Functions>
-const char* find_functions(const Library& library, Functions* functions) {
-#define QVL_FIND(member, symbol, parameters)                                                \
-  functions->member = reinterpret_cast<decltype(functions->member)>(library.find(#symbol)); \
-  if (functions->member == nullptr) return #symbol;
-  QVL_CUDA_DRIVER_FUNCTIONS(QVL_FIND)
-#undef QVL_FIND
-  return nullptr;
-}
-
-}  // namespace
 
 DriverState Driver::find() {
   DriverState state;

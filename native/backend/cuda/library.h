@@ -19,11 +19,27 @@ class Library {
   const std::string& path() const { return path_; }
   /// Null when the library has no such function.
   void* find(const char* symbol) const;
+  /// The same with the function's type; false when there is none.
+  template <class Function>
+  bool find(const char* symbol, Function** function) const {
+    *function = reinterpret_cast<Function*>(find(symbol));
+    return *function != nullptr;
+  }
 
  private:
   void* handle_ = nullptr;
   std::string path_;
   std::string error_;
 };
+
+/// Defines find_functions(library, functions), which fills a table from a list of
+/// X(member, symbol, parameters): it returns the symbol of the first function that is missing, or
+/// null.
+#define QVL_DEFINE_FIND_FUNCTIONS(list, Functions)                           \
+  const char* find_functions(const Library& library, Functions* functions) { \
+    list(QVL_FIND_FUNCTION) return nullptr;                                  \
+  }
+#define QVL_FIND_FUNCTION(member, symbol, parameters) \
+  if (!library.find(#symbol, &functions->member)) return #symbol;
 
 }  // namespace qvl::cuda

@@ -1,6 +1,6 @@
 #pragma once
 
-// Runs the blocks of a launch: warps take turns, lanes of a warp diverge and meet again.
+// Launches: their options, their blocks in order or beside each other, what came before them.
 
 #include <array>
 #include <cstdint>
