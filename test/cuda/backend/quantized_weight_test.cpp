@@ -10,8 +10,7 @@
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cuda/cuda_backend.h"
-#include "kernels/compare.h"
+#include "backend/on_device.h"
 #include "model/formula_checkpoint.h"
 #include "model/recorded_layers.h"
 #include "model/weight_loader.h"
@@ -21,45 +20,24 @@ using namespace qvl::test;
 
 namespace {
 
-DType dtype_of(Half type) { return type == Half::kBf16 ? DType::kBF16 : DType::kF16; }
-
 /// The simulated device's: loading more than there is takes little time then.
 const bool kIsLimited = setenv("QWEN2_VL_SIM_MEMORY", "300000000", 0) == 0;
-
-std::unique_ptr<Backend> cuda_backend(Half type) {
-  CHECK(kIsLimited);
-  return create_cuda_backend({0, dtype_of(type)});
-}
-
-std::unique_ptr<Buffer> upload(Backend& backend, const void* data, size_t bytes) {
-  auto buffer = backend.allocate(bytes);
-  backend.upload(buffer->data(), data, bytes);
-  return buffer;
-}
-
-std::vector<float> download(Backend& backend, const Buffer& buffer) {
-  std::vector<float> values(buffer.size_bytes() / sizeof(float));
-  backend.download(values.data(), buffer.data(), buffer.size_bytes());
-  return values;
-}
 
 /// x [rows, in_features], in the backend's type, times the weight: [rows, out_features] F32.
 std::vector<float> multiply(Backend& backend, const Weight& weight, const std::vector<float>& x,
                             Half type, const std::vector<float>& bias = {}) {
   const WeightSpec& spec = weight.spec();
-  const int64_t rows = static_cast<int64_t>(x.size()) / spec.in_features;
-  const std::vector<uint16_t> narrowed = narrow(x, type);
-  const auto input = upload(backend, narrowed.data(), narrowed.size() * sizeof(uint16_t));
-  const std::vector<float> zeros(static_cast<size_t>(rows * spec.out_features));
-  const auto output = upload(backend, zeros.data(), zeros.size() * sizeof(float));
-  const Tensor out{output->data(), rows, spec.out_features, spec.out_features, DType::kF32};
+  const OnDevice input(backend, x, spec.in_features, dtype_of(type));
+  const auto rows = static_cast<size_t>(input.tensor().rows);
+  const std::vector<float> zeros(rows * static_cast<size_t>(spec.out_features));
+  const OnDevice output(backend, zeros, spec.out_features, DType::kF32);
+  const Tensor residual = output.tensor();
+  const auto device_bias = buffer_of(backend, bias);
   LinearOptions options;
-  options.residual = &out;
-  const auto device_bias = upload(backend, bias.data(), bias.size() * sizeof(float));
+  options.residual = &residual;
   if (!bias.empty()) options.bias = device_bias.get();
-  backend.linear(out, {input->data(), rows, spec.in_features, spec.in_features, dtype_of(type)},
-                 weight, options);
-  return download(backend, *output);
+  backend.linear(output.tensor(), input.tensor(), weight, options);
+  return output.values();
 }
 
 /// The matrix [out_features, in_features], found by multiplying with one input after another, so
@@ -251,13 +229,12 @@ TEST(rows_become_the_codes_that_the_cpu_makes_of_them) {
       check_numbers(*cuda, *weight, type, numbers, describe(bits, " bits"));
       if (bits != 8) continue;
       const std::vector<int32_t> ids = {static_cast<int32_t>(rows) - 1, 0, 41};
-      const auto out = cuda->allocate(ids.size() * static_cast<size_t>(cols) * sizeof(float));
-      cuda->embed({out->data(), 3, cols, cols, DType::kF32}, *weight, ids);
-      const std::vector<float> looked_up = download(*cuda, *out);
-      for (size_t i = 0; i < looked_up.size(); ++i) {
-        const auto row = static_cast<size_t>(ids[i / static_cast<size_t>(cols)]);
-        CHECK_EQ(looked_up[i],
-                 numbers[row * static_cast<size_t>(cols) + i % static_cast<size_t>(cols)]);
+      const OnDevice out(*cuda, 3, cols, DType::kF32);
+      cuda->embed(out.tensor(), *weight, ids);
+      const std::vector<float> looked_up = out.values();
+      for (size_t i = 0; i < ids.size(); ++i) {
+        CHECK(rows_of(looked_up, cols, static_cast<int64_t>(i), 1) ==
+              rows_of(numbers, cols, ids[i], 1));
       }
     }
   }
@@ -274,30 +251,26 @@ TEST(biases_and_activations_follow_as_they_do_with_the_dequantised_matrix) {
   const auto reference = cpu->create_weight(spec);
   write_blocks(*cpu, *reference);
   const std::vector<float> numbers = rows_of(*cpu, *reference);
-  const auto dense = cuda->create_weight({2 * kInner, kIn, DType::kBF16});
-  cuda->write_weight(*dense, 0, 2 * kInner, numbers.data(), DType::kF32);
+  const auto dense = weight_of(*cuda, numbers, kIn, type);
   const auto quantized = cuda->create_weight(spec);
   write_blocks(*cuda, *quantized);
   const std::vector<float> bias = random_values(2 * kInner, 5);
-  const auto device_bias = upload(*cuda, bias.data(), bias.size() * sizeof(float));
+  const auto device_bias = buffer_of(*cuda, bias);
   for (const int64_t rows : {1, 8, 9, 40}) {
     const auto count = static_cast<size_t>(rows);
     const std::vector<float> x = random_halves(count * kIn, 6, type);
     const std::vector<float> sums = multiply(*cuda, *quantized, x, type, bias);
     CHECK(sums == multiply(*cuda, *dense, x, type, bias));
     CHECK(sums != multiply(*cuda, *quantized, x, type));
-    const std::vector<uint16_t> narrowed = narrow(x, type);
-    const auto input = upload(*cuda, narrowed.data(), narrowed.size() * sizeof(uint16_t));
-    std::vector<std::vector<uint16_t>> gated;
+    const OnDevice input(*cuda, x, kIn, DType::kBF16);
+    std::vector<std::vector<float>> gated;
     for (const Weight* weight : {quantized.get(), dense.get()}) {
-      const auto out = cuda->allocate(count * kInner * sizeof(uint16_t));
+      const OnDevice out(*cuda, rows, kInner, DType::kBF16);
       LinearOptions options;
       options.bias = device_bias.get();
       options.activation = Activation::kSwiGlu;
-      cuda->linear({out->data(), rows, kInner, kInner, DType::kBF16},
-                   {input->data(), rows, kIn, kIn, DType::kBF16}, *weight, options);
-      gated.emplace_back(count * kInner);
-      cuda->download(gated.back().data(), out->data(), out->size_bytes());
+      cuda->linear(out.tensor(), input.tensor(), *weight, options);
+      gated.push_back(out.values());
     }
     CHECK(gated[0] == gated[1]);
   }
@@ -311,10 +284,9 @@ TEST(recorded_steps_do_not_use_memory_that_a_larger_matrix_left) {
   write_blocks(*cuda, *small);
   write_blocks(*cuda, *large);
   const std::vector<float> bias = random_values(64, 1);
-  const auto device_bias = upload(*cuda, bias.data(), bias.size() * sizeof(float));
-  const std::vector<uint16_t> x = narrow(random_values(64, 2), type);
-  const auto input = upload(*cuda, x.data(), x.size() * sizeof(uint16_t));
-  const auto output = cuda->allocate(64 * sizeof(uint16_t));
+  const auto device_bias = buffer_of(*cuda, bias);
+  const OnDevice input(*cuda, random_values(64, 2), 64, DType::kBF16);
+  const OnDevice output(*cuda, 1, 64, DType::kBF16);
   const std::vector<int32_t> blocks = {0};
   const SequenceSpan span{0, 1, 0, blocks};
   const auto batch = cuda->create_sequence_batch(8, 1);
@@ -326,26 +298,21 @@ TEST(recorded_steps_do_not_use_memory_that_a_larger_matrix_left) {
       ++calls;
       LinearOptions options;
       options.bias = device_bias.get();
-      cuda->linear({output->data(), 1, 64, 64, DType::kBF16},
-                   {input->data(), 1, 64, 64, DType::kBF16}, *small, options);
+      cuda->linear(output.tensor(), input.tensor(), *small, options);
     });
-    std::vector<uint16_t> result(64);
-    cuda->download(result.data(), output->data(), output->size_bytes());
-    return result;
+    return output.values();
   };
-  const std::vector<uint16_t> expected = step();
+  const std::vector<float> expected = step();
   for (int i = 0; i < 2; ++i) CHECK(step() == expected);
   CHECK_EQ(calls, 2);  // recorded the second time, repeated the third
 
   multiply(*cuda, *large, random_halves(9 * 512, 3, type), type);
   // Where the small matrix was dequantised to; nothing else is of this size.
-  const std::vector<uint16_t> mine(64 * 64, 0x4049);
-  const auto taken = upload(*cuda, mine.data(), mine.size() * sizeof(uint16_t));
+  const std::vector<float> mine = random_halves(64 * 64, 4, type);
+  const OnDevice taken(*cuda, mine, 64, DType::kBF16);
   for (int i = 0; i < 3; ++i) CHECK(step() == expected);
   CHECK_EQ(calls, 4);
-  std::vector<uint16_t> found(mine.size());
-  cuda->download(found.data(), taken->data(), taken->size_bytes());
-  CHECK(found == mine);
+  CHECK(taken.values() == mine);
 }
 
 // ---- loading that ends early ----
@@ -385,6 +352,7 @@ TEST(matrices_that_are_given_up_while_they_are_read_leave_nothing_behind) {
 }
 
 TEST(a_matrix_that_the_device_has_no_room_for_is_refused_and_the_next_one_goes_on) {
+  CHECK(kIsLimited);
   const auto cuda = cuda_backend(Half::kBf16);
   constexpr int64_t kIn = 8192;
   const int64_t rows = cuda->available_bytes() / kIn + 64;
