@@ -20,8 +20,6 @@ type KernelLine = { kernel: string } & Timed & Work
 
 type KernelMeasurement = Extract<Measurement, { timed: Timed }>
 
-await benchCommand(benchKernels).parseAsync()
-
 /** Builds and runs bench/native, or bench/cuda where the model is on a GPU. */
 function benchKernels(
   options: BenchOptions,
@@ -103,3 +101,5 @@ function besideGpu(
     ...(seconds !== undefined && { modelled: seconds }),
   }
 }
+
+await benchCommand(benchKernels).parseAsync()

@@ -62,8 +62,8 @@ export interface EstimateInput {
 
 /** KV memory is given out in blocks of this many tokens. */
 const KV_BLOCK = 32
-/** Rows of a piece of work of the tower, as in native/model/vision_tower.cpp. */
-const PIECE_ROWS = 512
+/** Rows of a piece of work of the tower: `busy_rows` of the native backends. */
+const PIECE_ROWS = { cpu: 512, gpu: 2048 } as const
 const PATCH_VALUES = 1176
 const FLOAT_BYTES = 4
 const HALF_BYTES = 2
@@ -148,16 +148,18 @@ function fits({ contextSize, availableBytes, isOnGpu }: EstimateInput, need: Nee
 }
 
 /** Rows of what the tower allocates for one item, as TowerEncoding::allocate() does. */
-function towerRows({ slices, patches }: Shape): { all: number; group: number; piece: number } {
+function towerRows(
+  { slices, patches }: Shape,
+  most: number,
+): { all: number; group: number; piece: number } {
   const all = slices * patches
-  const group =
-    patches > PIECE_ROWS ? patches : Math.min(all, Math.floor(PIECE_ROWS / patches) * patches)
-  return { all, group, piece: Math.min(PIECE_ROWS, all) }
+  const group = patches > most ? patches : Math.min(all, Math.floor(most / patches) * patches)
+  return { all, group, piece: Math.min(most, all) }
 }
 
 function workspaceOnCpu({ vision }: ModelConfig, shape: Shape): number {
   const { embedDim, mlpDim, numHeads } = vision
-  const { all, group, piece } = towerRows(shape)
+  const { all, group, piece } = towerRows(shape, PIECE_ROWS.cpu)
   const angles = all * (embedDim / numHeads)
   const floats =
     all * embedDim +
@@ -170,7 +172,7 @@ function workspaceOnCpu({ vision }: ModelConfig, shape: Shape): number {
 /** Residual stream, angles and patches are fp32, all else has 16 bits. */
 function workspaceOnGpu({ vision }: ModelConfig, shape: Shape): number {
   const { embedDim, mlpDim, numHeads } = vision
-  const { all, group, piece } = towerRows(shape)
+  const { all, group, piece } = towerRows(shape, PIECE_ROWS.gpu)
   const floats = all * (embedDim + embedDim / numHeads) + piece * PATCH_VALUES
   const halves =
     group * 4 * embedDim +

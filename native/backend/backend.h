@@ -162,6 +162,11 @@ struct DeviceInfo {
   std::string instruction_set;  // "scalar", "avx2", ...
   int threads = 1;
   int64_t memory_bytes = 0;  // of a GPU; 0 where the memory is the system's
+  /// Rows of a product from which on more of them do not make it more efficient.
+  int64_t busy_rows = 512;
+  /// Floating-point operations that are to be started at a time, so that what is urgent does not
+  /// wait long: about 0.1 s of two cores.
+  double bounded_work = 16e9;
 };
 
 class Backend {

@@ -99,8 +99,7 @@ LanguageModel::LanguageModel(const ModelConfig& config, DecoderWeights weights,
   attended_ = activations(config.hidden_size);
   qkv_ = activations(qkv_cols());
   inner_ = activations(config.intermediate_size);
-  cos_ = f32(config.head_dim() / 2);
-  sin_ = f32(config.head_dim() / 2);
+  angles_ = TensorBuffer(*backend_, 2 * max_step_tokens_, config.head_dim() / 2);
   head_out_ = TensorBuffer(*backend_, std::min(kHeadRows, max_step_tokens_), config.vocab_size);
 }
 
@@ -189,15 +188,16 @@ void LanguageModel::embed(const Step& step, std::span<const StepSequence> sequen
 }
 
 void LanguageModel::upload_angles(std::span<const StepSequence> sequences) {
-  RopeTable all;
+  std::vector<float> all;  // [2, T, D / 2]: cosines, then sines, to go up in one copy
+  std::vector<float> sines;
   for (const StepSequence& sequence : sequences) {
     const RopeTable table = mrope_table(inv_freq_, config_.mrope_section, sequence.pos_t,
                                         sequence.pos_h, sequence.pos_w);
-    all.cos.insert(all.cos.end(), table.cos.begin(), table.cos.end());
-    all.sin.insert(all.sin.end(), table.sin.begin(), table.sin.end());
+    all.insert(all.end(), table.cos.begin(), table.cos.end());
+    sines.insert(sines.end(), table.sin.begin(), table.sin.end());
   }
-  backend_->upload(cos_.tensor().data, all.cos.data(), all.cos.size() * sizeof(float));
-  backend_->upload(sin_.tensor().data, all.sin.data(), all.sin.size() * sizeof(float));
+  all.insert(all.end(), sines.begin(), sines.end());
+  backend_->upload(angles_.tensor().data, all.data(), all.size() * sizeof(float));
 }
 
 // ---- the layers ----
@@ -214,9 +214,9 @@ void LanguageModel::forward(std::span<const StepSequence> sequences,
   embed(step, sequences, activations.x);
   upload_angles(sequences);
   batch_->assign(step.sequences);
-  wanted_batch_->assign(step.wanted);
-  // Where every row becomes logits, steps differ in nothing but the contents of buffers.
   const auto num_wanted = static_cast<int64_t>(step.wanted_rows.size());
+  if (num_wanted < step.num_tokens) wanted_batch_->assign(step.wanted);
+  // Where every row becomes logits, steps differ in nothing but the contents of buffers.
   const bool is_repeatable = num_wanted == step.num_tokens && num_wanted <= head_out_.rows();
   backend_->run_step(*batch_, is_repeatable, [&] {
     for (int64_t index = 0; index < config_.num_layers; ++index) {
@@ -253,15 +253,21 @@ void LanguageModel::run_layer(const Step& step, int64_t index, Activations& acti
 /// From x to attended; in the last layer only the wanted rows of it.
 void LanguageModel::attend(const Step& step, int64_t index, Activations& activations) {
   const DecoderLayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
-  const Tensor qkv = qkv_.first_rows(step.num_tokens);
-  const AttentionInput input{
-      activations.x,        norm(layer.input_norm),           layer.qkv.get(),
-      layer.qkv_bias.get(), cos_.first_rows(step.num_tokens), sin_.first_rows(step.num_tokens)};
+  const int64_t tokens = step.num_tokens;
+  const Tensor qkv = qkv_.first_rows(tokens);
+  const Tensor angles = angles_.first_rows(2 * tokens);
+  const AttentionInput input{activations.x,
+                             norm(layer.input_norm),
+                             layer.qkv.get(),
+                             layer.qkv_bias.get(),
+                             /*cos=*/angles.slice(0, tokens),
+                             /*sin=*/angles.slice(tokens, tokens)};
   backend_->attention_input(qkv, input, *cache_, index, *batch_);
   const bool last = index == config_.num_layers - 1;
   if (last && step.wanted.empty()) return;
+  const bool drops_rows = last && static_cast<int64_t>(step.wanted_rows.size()) < tokens;
   backend_->attention(activations.attended, qkv.columns(0, config_.hidden_size), *cache_, index,
-                      last ? *wanted_batch_ : *batch_, attention_scale(config_.head_dim()));
+                      drops_rows ? *wanted_batch_ : *batch_, attention_scale(config_.head_dim()));
 }
 
 /// Makes x and attended dense matrices of the wanted rows.

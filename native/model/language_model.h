@@ -107,7 +107,7 @@ class LanguageModel {
   TensorBuffer x_, kept_x_, attended_;                   // [max_step_tokens, C] each
   TensorBuffer qkv_;                                     // [max_step_tokens, (H + 2G) * D]
   TensorBuffer inner_;                                   // [max_step_tokens, F]
-  TensorBuffer cos_, sin_;                               // [max_step_tokens, D / 2]
+  TensorBuffer angles_;                                  // [2 * max_step_tokens, D / 2]
   TensorBuffer head_out_;                                // [kHeadRows, V]
   // Of the last step, for sample():
   Tensor wanted_x_;                       // [wanted rows, C]

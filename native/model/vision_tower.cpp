@@ -12,8 +12,6 @@ namespace qvl {
 namespace {
 
 constexpr int64_t kMergedPatches = kMergeSize * kMergeSize;
-/// Rows of a piece, and the least of a group: enough for a matrix product at full speed.
-constexpr int64_t kPieceRows = 512;
 /// Far above what memory allows; keeps every row index within int32.
 constexpr int64_t kMaxPatches = int64_t{1} << 24;
 
@@ -114,13 +112,15 @@ VisionTower VisionTower::load(const ModelConfig& config, WeightLoader& loader,
           std::move(backend)};
 }
 
-TowerEncoding::TowerEncoding(const VisionTower& tower, VisionItem item, double work_per_advance,
-                             double piece_work)
+TowerEncoding::TowerEncoding(const VisionTower& tower, VisionItem item,
+                             std::optional<double> work_per_advance,
+                             std::optional<double> piece_work)
     : tower_(tower),
       backend_(*tower.backend),
       item_(std::move(item)),
-      work_per_advance_(work_per_advance),
-      piece_work_(piece_work),
+      work_per_advance_(work_per_advance.value_or(backend_.device().bounded_work)),
+      piece_work_(piece_work.value_or(backend_.device().bounded_work)),
+      piece_rows_(backend_.device().busy_rows),
       num_patches_(check_item(item_)),
       groups_(make_groups(temporal_slices(item_))) {
   plan();
@@ -132,7 +132,7 @@ std::vector<TowerEncoding::Group> TowerEncoding::make_groups(const SegmentList& 
   std::vector<Group> groups;
   for (size_t i = 0; i + 1 < segments.size(); ++i) {
     const int32_t rows = segments[i + 1] - segments[i];
-    if (groups.empty() || groups.back().num_rows + rows > kPieceRows) {
+    if (groups.empty() || groups.back().num_rows + rows > piece_rows_) {
       groups.push_back({segments[i], 0, {0}});
     }
     Group& group = groups.back();
@@ -145,8 +145,8 @@ std::vector<TowerEncoding::Group> TowerEncoding::make_groups(const SegmentList& 
 
 void TowerEncoding::plan_rows(Stage stage, int64_t block, int64_t first_row, int64_t num_rows,
                               const Group* group, double work_per_row) {
-  for (int64_t done = 0; done < num_rows; done += kPieceRows) {
-    const int64_t count = std::min(kPieceRows, num_rows - done);
+  for (int64_t done = 0; done < num_rows; done += piece_rows_) {
+    const int64_t count = std::min(piece_rows_, num_rows - done);
     pieces_.push_back({stage, block, first_row + done, count, 0, 0, group,
                        work_per_row * static_cast<double>(count)});
   }
@@ -194,7 +194,7 @@ void TowerEncoding::allocate() {
   const int64_t width = config.embed_dim;
   int64_t group_rows = 0;
   for (const Group& group : groups_) group_rows = std::max(group_rows, group.num_rows);
-  const int64_t piece_rows = std::min(kPieceRows, num_patches_);
+  const int64_t piece_rows = std::min(piece_rows_, num_patches_);
   const DType dtype = backend_.activation_dtype();
   hidden_ = TensorBuffer(backend_, num_patches_, width);
   pixels_ = TensorBuffer(backend_, piece_rows, kPatchValues);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "backend/backend.h"
@@ -62,9 +63,6 @@ struct VisionTower {
 /// Blocks may have different lists.
 using SegmentList = std::vector<int32_t>;
 
-/// Floating-point operations after which advance() returns: about 0.1 s of two cores.
-inline constexpr double kVisionAdvanceWork = 16e9;
-
 /// One item on its way through the tower. Work is cut into pieces of bounded size over rows, groups
 /// of segments, heads and queries; since every row's result depends on its own segment only, the
 /// cut changes no bit, and all memory but the residual stream is bounded by the largest segment.
@@ -72,10 +70,9 @@ class TowerEncoding final : public VisionEncoding {
  public:
   /// Throws Error(ERR_IMAGE_SIZE) for an item that is not ready for the tower. advance() does
   /// pieces until they make up `work_per_advance` floating-point operations, at least one; a piece
-  /// of attention is at most about `piece_work` of them.
+  /// of attention is at most about `piece_work` of them. Without them: as the device has it.
   TowerEncoding(const VisionTower& tower, VisionItem item,
-                double work_per_advance = kVisionAdvanceWork,
-                double piece_work = kVisionAdvanceWork);
+                std::optional<double> work_per_advance = {}, std::optional<double> piece_work = {});
 
   bool advance() override;
   VisionEmbedding take_result() override;
@@ -125,6 +122,7 @@ class TowerEncoding final : public VisionEncoding {
   VisionItem item_;
   double work_per_advance_;
   double piece_work_;
+  int64_t piece_rows_;       // of a piece of work on rows, at most, and of a group, at least
   int64_t num_patches_ = 0;  // P
   std::vector<Group> groups_;
   std::vector<Piece> pieces_;

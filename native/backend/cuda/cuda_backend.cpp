@@ -28,6 +28,11 @@ namespace {
 /// Threads that read and convert weights: more would wait for the bus.
 constexpr unsigned kMaxHostThreads = 8;
 
+/// Tiles of 128 rows and columns for every multiprocessor of a large device, several times over.
+constexpr int64_t kBusyRows = 2048;
+/// Some 20 ms of an A100 or an L4.
+constexpr double kBoundedWork = 2e12;
+
 unsigned num_host_threads() {
   return std::clamp(std::thread::hardware_concurrency(), 1U, kMaxHostThreads);
 }
@@ -72,6 +77,8 @@ CudaBackend::CudaBackend(std::shared_ptr<Device> device, std::shared_ptr<const B
   info_.instruction_set = "sm_" + std::to_string(device_->properties().compute_capability);
   info_.threads = static_cast<int>(num_host_threads());
   info_.memory_bytes = static_cast<int64_t>(device_->properties().memory_bytes);
+  info_.busy_rows = kBusyRows;
+  info_.bounded_work = kBoundedWork;
 }
 
 CudaBackend::~CudaBackend() {

@@ -162,8 +162,8 @@ void* CudaBackend::zeroed_scratch(Scratch& memory, size_t bytes) {
   void* const pointer = scratch(memory, bytes);
   if (is_new) {
     const Driver& call = device_->driver();
-    call.check(call->memset_d8_async(reinterpret_cast<api::DevicePointer>(pointer), 0, bytes,
-                                     stream_.get()),
+    call.check(call->memset_d8_async(reinterpret_cast<api::DevicePointer>(pointer), 0,
+                                     memory.size_bytes(), stream_.get()),
                "clearing counters");
   }
   return pointer;

@@ -1,6 +1,7 @@
 #include "backend/cuda/memory.h"
 
 #include <algorithm>
+#include <bit>
 #include <string>
 #include <utility>
 
@@ -133,7 +134,9 @@ size_t MemoryPool::available_bytes() {
 void* Scratch::get(const std::shared_ptr<MemoryPool>& pool, size_t bytes) {
   if (!holds(bytes)) {
     buffer_ = nullptr;  // first give back, then take
-    buffer_ = std::make_unique<CudaBuffer>(pool, bytes, "working memory");
+    // What grows a little with every step shall not move with every step.
+    const size_t roomy = bytes <= kMaxSmall ? std::bit_ceil(bytes) : bytes;
+    buffer_ = std::make_unique<CudaBuffer>(pool, roomy, "working memory");
   }
   return buffer_->data();
 }

@@ -72,6 +72,8 @@ class Scratch {
   bool holds(size_t bytes) const { return buffer_ != nullptr && buffer_->size_bytes() >= bytes; }
   /// Valid until the next call that wants more. Without memory for that there is none at all then.
   void* get(const std::shared_ptr<MemoryPool>& pool, size_t bytes);
+  /// Of what get() gave, which may be more than was wanted.
+  size_t size_bytes() const { return buffer_ == nullptr ? 0 : buffer_->size_bytes(); }
 
  private:
   std::unique_ptr<CudaBuffer> buffer_;

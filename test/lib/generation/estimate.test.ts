@@ -82,8 +82,8 @@ describe('estimateRequest()', () => {
   it('an image on a GPU: activations of 16 bits, pixels on the host', () => {
     const estimate = estimateRequest(input([image(98, 146)], { isOnGpu: true }))
     const rows = 98 * 146
-    const floats = rows * (1280 + 80) + 512 * 1176 + (rows / 4) * 1536
-    const halves = rows * 4 * 1280 + 512 * (1280 + 5120 + 1280)
+    const floats = rows * (1280 + 80) + 2048 * 1176 + (rows / 4) * 1536
+    const halves = rows * 4 * 1280 + 2048 * (1280 + 5120 + 1280)
     expect(estimate.visionWorkspaceBytes).toBe(floats * 4 + halves * 2)
   })
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "backend/cpu/cpu_backend.h"
 #include "check.h"
@@ -56,8 +57,7 @@ std::vector<float> rows_of(const Tensor& rows) {
 
 /// Encodes with this much work an advance().
 std::vector<float> encode(const VisionTower& tower, const VisionItem& item,
-                          double work = kVisionAdvanceWork,
-                          double piece_work = kVisionAdvanceWork) {
+                          std::optional<double> work = {}, std::optional<double> piece_work = {}) {
   TowerEncoding encoding(tower, item, work, piece_work);
   while (!encoding.advance()) {
   }
