@@ -134,8 +134,9 @@ async function kernelsByTest() {
       throw new Error(`${name} fails before anything was changed`)
     }
     if (!existsSync(report)) continue
-    const kernels = readFileSync(report, 'utf8').trim().split('\n')
-    tests.set(program, new Set(kernels.map((line) => JSON.parse(line).kernel)))
+    const lines = readFileSync(report, 'utf8').trim().split('\n')
+    const kernels = lines.map((line) => JSON.parse(line).kernel) // undefined: a copy
+    tests.set(program, new Set(kernels))
   }
   return tests
 }

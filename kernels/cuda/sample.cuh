@@ -382,6 +382,7 @@ QVL_DEVICE void keep_top_p(SampleShared& shared, const SampleRow& row, SampleFil
   };
   needed = max(needed, 1ull);
   uint32_t cut = 0;
+#pragma unroll 1
   for (uint32_t bit = 0x80000000u; bit != 0; bit >>= 1) {
     if (share_from(cut | bit) >= needed) cut |= bit;
   }

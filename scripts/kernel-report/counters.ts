@@ -59,7 +59,8 @@ export function parseLaunches(lines: string): Launch[] {
   return lines
     .split('\n')
     .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as Launch)
+    .map((line) => JSON.parse(line) as Launch | { copy: string })
+    .filter((line): line is Launch => !('copy' in line))
 }
 
 export function parseRepresentatives(lines: string): Representative[] {

@@ -1,13 +1,11 @@
-#include "kernels/cuda/sample.h"
+// Tokens chosen on the device, through the backend's operation, and the engine's sampler given the
+// same logits: they must be the same.
 
-#include <cstring>
-#include <limits>
-#include <span>
-
+#include "backend/cuda/cuda_backend.h"
 #include "check.h"
+#include "common/error.h"
 #include "engine/sampler.h"
 #include "kernels/compare.h"
-#include "kernels/gpu.h"
 
 using namespace qvl;
 using namespace qvl::test;
@@ -16,11 +14,13 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-/// A sequence that tokens are drawn for, on the host with the engine's sampler and on the device.
+/// A sequence that tokens are chosen for.
 struct Row {
   SamplingOptions options;
-  std::vector<int32_t> prompt;
+  std::vector<int32_t> history;
   std::vector<uint64_t> mask = {};
+  std::vector<int32_t> guesses = {};
+  int64_t num_prompt = 3;
 };
 
 SamplingOptions with_temperature(float temperature, uint64_t seed = 1) {
@@ -30,143 +30,85 @@ SamplingOptions with_temperature(float temperature, uint64_t seed = 1) {
   return options;
 }
 
+TokenChoice choice_of(const Row& row) {
+  return {&row.options, row.history, row.guesses, row.num_prompt, row.mask};
+}
+
 class Device {
  public:
-  Device(Gpu& gpu, std::vector<Row> rows, int vocab_size)
-      : gpu_(gpu),
-        rows_(std::move(rows)),
-        vocab_size_(vocab_size),
-        stride_((vocab_size + 3) / 4 * 4),
-        scores_(gpu.filled<float>(scratch(), 0xff)),
-        weights_(gpu.filled<float>(scratch(), 0xff)),
-        counts_(gpu.filled<uint32_t>(scratch(), 0)),
-        states_(gpu.filled<uint64_t>(rows_.size() * 2, 0)),
-        results_(gpu.filled<int32_t>(rows_.size(), 0xee)) {
-    for (const Row& row : rows_) histories_.push_back(row.prompt);
-  }
+  explicit Device(int64_t vocab_size)
+      : vocab_size_(vocab_size), backend_(create_cuda_backend({0, DType::kBF16})) {}
 
-  /// [rows, V] -> the rows' results; every kernel is launched. What is chosen goes to the history.
-  std::vector<int32_t> sample(const std::vector<float>& logits) {
-    // The kernels read the rows in another order than they lie in.
-    std::vector<float> reversed;
-    for (size_t i = rows_.size(); i-- > 0;) {
-      const auto row = std::span(logits).subspan(i * static_cast<size_t>(vocab_size_));
-      reversed.insert(reversed.end(), row.begin(), row.begin() + vocab_size_);
-    }
-    const auto on_logits = gpu_.upload(reversed);
-    std::vector<SampleOptions> options;
-    for (size_t i = 0; i < rows_.size(); ++i) options.push_back(uploaded_options(i));
-    const auto on_options = gpu_.upload(options);
-    SampleParams p{};
-    p.logits = on_logits.get();
-    p.options = on_options.get();
-    p.scores = scores_.get();
-    p.weights = weights_.get();
-    p.counts = counts_.get();
-    p.states = reinterpret_cast<SampleState*>(states_.get());
-    p.results = results_.get();
-    p.logits_stride = vocab_size_;
-    p.scores_stride = stride_;
-    p.vocab_size = vocab_size_;
-    const auto rows = static_cast<unsigned>(rows_.size());
-    const auto slices = static_cast<unsigned>((vocab_size_ + kSampleSlice - 1) / kSampleSlice);
-    gpu_.launch("sample_count", {2, rows}, {kSampleThreads}, 0, p);
-    gpu_.launch("sample_scores", {slices, rows}, {kSampleThreads}, 0, p);
-    gpu_.launch("sample_weights", {slices, rows}, {kSampleThreads}, 0, p);
-    gpu_.launch("sample_draw", {rows}, {kSampleDrawThreads}, kSampleDrawSharedBytes, p);
-    for (const uint32_t count : gpu_.download(counts_)) CHECK_EQ(count, 0u);
-    for (const uint64_t word : gpu_.download(states_)) CHECK_EQ(word, uint64_t{0});
-    inputs_.clear();
-    const std::vector<int32_t> results = gpu_.download(results_);
-    for (size_t i = 0; i < rows_.size(); ++i) {
-      if (results[i] != kSampleUndecided) histories_[i].push_back(results[i]);
-    }
-    return results;
+  /// logits [choices, V].
+  std::vector<int32_t> sample(const std::vector<float>& logits,
+                              const std::vector<TokenChoice>& choices) {
+    const auto rows = static_cast<int64_t>(choices.size());
+    const auto buffer = backend_->allocate(logits.size() * sizeof(float));
+    backend_->upload(buffer->data(), logits.data(), logits.size() * sizeof(float));
+    std::vector<int32_t> ids(choices.size(), -7);
+    backend_->sample(ids, {buffer->data(), rows, vocab_size_, vocab_size_, DType::kF32}, choices);
+    return ids;
   }
 
  private:
-  size_t scratch() const { return rows_.size() * static_cast<size_t>(stride_); }
-
-  template <class T>
-  const T* upload(std::vector<T> values) {
-    std::vector<unsigned char> bytes(values.size() * sizeof(T));
-    if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
-    return reinterpret_cast<const T*>(inputs_.emplace_back(gpu_.upload(bytes)).get());
-  }
-  SampleOptions uploaded_options(size_t index) {
-    const Row& row = rows_[index];
-    const SamplingOptions& from = row.options;
-    const std::vector<int32_t>& history = histories_[index];
-    SampleOptions to{};
-    to.seed = from.seed;
-    to.temperature = from.temperature;
-    to.top_p = from.top_p;
-    to.min_p = from.min_p;
-    to.repetition_penalty = from.repetition_penalty;
-    to.frequency_penalty = from.frequency_penalty;
-    to.presence_penalty = from.presence_penalty;
-    to.top_k = static_cast<int32_t>(from.top_k);
-    to.draw = static_cast<int32_t>(history.size() - row.prompt.size());
-    to.logits_row = static_cast<int32_t>(rows_.size() - 1 - index);
-    const size_t window =
-        from.penalty_last_n < 0 ? history.size() : static_cast<size_t>(from.penalty_last_n);
-    const size_t first = history.size() - std::min(window, history.size());
-    to.num_history = static_cast<int32_t>(history.size() - first);
-    to.first_answer = static_cast<int32_t>(std::max(row.prompt.size(), first) - first);
-    to.history =
-        upload<int32_t>({history.begin() + static_cast<std::ptrdiff_t>(first), history.end()});
-    std::vector<SampleBias> biases;
-    for (const LogitBias& entry : from.logit_bias) biases.push_back({entry.id, entry.bias});
-    to.num_biases = static_cast<int32_t>(biases.size());
-    to.biases = upload(biases);
-    if (!row.mask.empty()) to.mask = upload(row.mask);
-    return to;
-  }
-
-  Gpu& gpu_;
-  std::vector<Row> rows_;
-  std::vector<std::vector<int32_t>> histories_;
-  int vocab_size_;
-  int64_t stride_;
-  DeviceArray<float> scores_, weights_;
-  DeviceArray<uint32_t> counts_;
-  DeviceArray<uint64_t> states_;
-  DeviceArray<int32_t> results_;
-  std::vector<DeviceArray<unsigned char>> inputs_;
+  int64_t vocab_size_;
+  std::unique_ptr<Backend> backend_;
 };
 
-/// Draws `steps` tokens for all rows at once and checks each against the engine's sampler.
-void check_rows_like_host(Gpu& gpu, const std::vector<Row>& rows, int vocab_size, float spread,
-                          int steps) {
-  Device device(gpu, rows, vocab_size);
+std::vector<TokenChoice> choices_of(const std::vector<Row>& rows) {
+  std::vector<TokenChoice> choices;
+  for (const Row& row : rows) choices.push_back(choice_of(row));
+  return choices;
+}
+
+int32_t sampled_on_host(Sampler& sampler, std::span<const float> logits, const Row& row) {
+  std::vector<int32_t> tokens = row.history;
+  tokens.insert(tokens.end(), row.guesses.begin(), row.guesses.end());
+  return sampler.sample(logits, tokens, row.num_prompt, row.options, row.mask);
+}
+
+/// Checks the tokens of all rows, chosen at once, from logits [rows, V].
+void check_choices(Device& device, const std::vector<float>& logits, const std::vector<Row>& rows,
+                   const std::string& where) {
+  const size_t vocab_size = logits.size() / rows.size();
+  Sampler sampler(static_cast<int64_t>(vocab_size));
+  const std::vector<int32_t> ids = device.sample(logits, choices_of(rows));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto row = std::span(logits).subspan(i * vocab_size, vocab_size);
+    const int32_t expected = sampled_on_host(sampler, row, rows[i]);
+    if (ids[i] == expected) continue;
+    fail(__FILE__, __LINE__,
+         describe(where, ", row ", i, ": id ", ids[i], ", expected ", expected));
+  }
+}
+
+/// Normally distributed around `mean`, with equal scores and zeros of both signs among them.
+std::vector<float> random_logits(size_t count, unsigned seed, float spread, float mean = 0.f) {
+  std::vector<float> logits = random_values(count, seed, spread);
+  for (float& logit : logits) logit += mean;
+  for (size_t i = 0; i < logits.size(); i += 7) logits[i] = std::round(logits[i] * 2) / 2;
+  return logits;
+}
+
+/// Draws `steps` tokens for all rows at once, which go on with what was drawn.
+void check_steps(std::vector<Row> rows, int vocab_size, float spread, int steps) {
+  Device device(vocab_size);
   Sampler sampler(vocab_size);
-  std::vector<std::vector<int32_t>> histories;
-  for (const Row& row : rows) histories.push_back(row.prompt);
   const size_t width = static_cast<size_t>(vocab_size);
   for (int step = 0; step < steps; ++step) {
-    std::vector<float> logits =
-        random_values(rows.size() * width, static_cast<unsigned>(31 * step + vocab_size), spread);
-    // Equal scores, and zeros of both signs.
-    for (size_t i = 0; i < logits.size(); i += 7) logits[i] = std::round(logits[i] * 2) / 2;
-    const std::vector<int32_t> results = device.sample(logits);
+    const auto seed = static_cast<unsigned>(31 * step + vocab_size);
+    const std::vector<float> logits = random_logits(rows.size() * width, seed, spread);
+    check_choices(device, logits, rows, describe("vocabulary ", vocab_size, ", step ", step));
     for (size_t i = 0; i < rows.size(); ++i) {
-      const auto row = std::span(logits).subspan(i * width, width);
-      const int32_t expected =
-          sampler.sample(row, histories[i], static_cast<int64_t>(rows[i].prompt.size()),
-                         rows[i].options, rows[i].mask);
-      const std::string where = describe("vocabulary ", vocab_size, ", row ", i, ", step ", step);
-      if (results[i] != expected) {
-        fail(__FILE__, __LINE__, describe(where, ": id ", results[i], ", expected ", expected));
-      }
-      histories[i].push_back(expected);
+      rows[i].history.push_back(
+          sampled_on_host(sampler, std::span(logits).subspan(i * width, width), rows[i]));
     }
   }
 }
 
 }  // namespace
 
-TEST(sample_draws_what_the_host_draws) {
-  Gpu gpu;
+TEST(a_seed_draws_on_the_device_what_it_draws_on_the_host) {
   std::vector<Row> rows;
   const auto add = [&](const SamplingOptions& options) { rows.push_back({options, {3, 1, 3}}); };
   add({});
@@ -196,111 +138,204 @@ TEST(sample_draws_what_the_host_draws) {
   add(options);
   // So low that the largest score's quotient overflows.
   add(with_temperature(1e-38f));
-  for (const int vocab_size : {5, 1000, 2049, 5003}) {
-    check_rows_like_host(gpu, rows, vocab_size, 3.f, 3);
+  for (const int vocab_size : {5, 1000, 2049, 5003}) check_steps(rows, vocab_size, 3.f, 3);
+}
+
+TEST(greedy_takes_the_lowest_of_equal_ids) {
+  for (const int vocab_size : {1, 31, 5000}) {
+    Device device(vocab_size);
+    const size_t width = static_cast<size_t>(vocab_size);
+    std::vector<float> logits(width, -1.f);
+    for (const size_t last : {width - 1, width / 2, size_t{0}}) {
+      logits[last] = 2.f;
+      check_choices(device, logits, {{{}, {1, 2, 3}}}, describe("vocabulary ", vocab_size));
+      CHECK_EQ(device.sample(logits, choices_of({{{}, {1, 2, 3}}}))[0], static_cast<int32_t>(last));
+    }
   }
 }
 
-TEST(sample_penalises_what_the_history_has) {
-  Gpu gpu;
+TEST(penalties_look_at_the_end_of_prompt_answer_and_guesses) {
   std::vector<Row> rows;
   for (const float temperature : {0.f, 1.f}) {
-    for (const int64_t last_n : {int64_t{-1}, int64_t{0}, int64_t{2}, int64_t{5}}) {
+    for (const int64_t last_n : {-1, 0, 2, 5}) {
       SamplingOptions options = with_temperature(temperature, 3);
       options.penalty_last_n = last_n;
       options.repetition_penalty = 1.3f;
       options.frequency_penalty = 0.7f;
       options.presence_penalty = -0.4f;
       rows.push_back({options, {1, 2, 1, 4}});
+      rows.push_back({options, {1, 2, 1}, {}, {5, 5, 0}});
       options.repetition_penalty = 1.f;
       options.frequency_penalty = -1.5f;  // repeats itself, so that counts grow
-      rows.push_back({options, {0}});
+      rows.push_back({options, {0}, {}, {}, 1});
     }
   }
-  check_rows_like_host(gpu, rows, 6, 1.f, 8);
+  check_steps(rows, 6, 1.f, 8);
 }
 
-TEST(sample_applies_masks_and_biases) {
-  Gpu gpu;
+TEST(a_long_history_is_counted_by_many_threads) {
+  // More tokens than all threads that count take at once.
+  constexpr int kVocab = 300, kLength = 9000;
+  std::vector<int32_t> history;
+  for (const float value : random_values(kLength, 5, 40.f)) {
+    history.push_back(std::clamp(static_cast<int32_t>(value) + kVocab / 2, 0, kVocab - 1));
+  }
+  std::vector<Row> rows;
+  for (const int64_t last_n : {-1, 300, 8999}) {
+    SamplingOptions options = with_temperature(1.f, 4);
+    options.penalty_last_n = last_n;
+    options.frequency_penalty = 0.01f;
+    options.repetition_penalty = 1.1f;
+    rows.push_back({options, history, {}, {}, 4000});
+  }
+  check_steps(rows, kVocab, 1.f, 3);
+}
+
+TEST(masks_and_biases_come_first) {
   std::vector<Row> rows;
   for (const float temperature : {0.f, 1.f}) {
     SamplingOptions options = with_temperature(temperature, 8);
-    rows.push_back({options, {0}, {0x00ff00ff00ff00ffu, 0x1u}});
-    options.logit_bias = {{2, 4.f}, {9, 100.f}, {70, 4.f}};
-    rows.push_back({options, {0}, {0x00ff00ff00ff00ffu, 0x40u}});
-    rows.push_back({options, {0}});
+    rows.push_back({options, {0, 0, 0}, {0x00ff00ff00ff00ffu, 0x1u}});
+    options.logit_bias = {{70, 4.f}, {2, 4.f}, {9, 100.f}};
+    rows.push_back({options, {0, 0, 0}, {0x00ff00ff00ff00ffu, 0x40u}});
+    rows.push_back({options, {0, 0, 0}});
+    options.logit_bias.clear();
+    for (int32_t id = 71; id >= 0; id -= 2) {
+      options.logit_bias.push_back({id, static_cast<float>(id % 5)});
+    }
+    rows.push_back({options, {0, 0, 0}});
   }
-  check_rows_like_host(gpu, rows, 72, 1.f, 3);
+  check_steps(rows, 72, 1.f, 3);
 }
 
-TEST(sample_draws_from_a_vocabulary_of_the_real_size) {
-  Gpu gpu;
+TEST(a_vocabulary_of_the_real_size) {
   SamplingOptions options = with_temperature(1.f, 4);
-  std::vector<Row> rows = {{{}, {7}}, {options, {7}}};
+  std::vector<Row> rows = {{{}, {7}, {}, {}, 1}, {options, {7}, {}, {}, 1}};
   options.top_k = 20;
   options.top_p = 0.9f;
-  rows.push_back({options, {7}});
+  rows.push_back({options, {7}, {}, {}, 1});
   options.top_k = 0;
-  rows.push_back({options, {7}});
-  check_rows_like_host(gpu, rows, 151936, 4.f, 1);
+  rows.push_back({options, {7}, {}, {}, 1});
+  check_steps(rows, 151936, 4.f, 1);
 }
 
-TEST(sample_draws_by_probability) {
-  // Three tokens of 1/2, 1/4 and 1/4: counts of many draws within five standard deviations.
-  Gpu gpu;
-  constexpr int kRows = 16, kSteps = 40;
+TEST(top_k_tells_scores_apart_that_differ_in_the_last_bits) {
+  // A score has three digits. Around 1.1 all of 5,000 have one upper digit; of 1 + n / 2^23 many
+  // have the middle one in common, and some are equal.
+  constexpr int kVocab = 5000;
   std::vector<Row> rows;
-  for (int i = 0; i < kRows; ++i) {
-    rows.push_back({with_temperature(1.f, static_cast<uint64_t>(i)), {0}});
+  for (const int64_t top_k : {1, 2, 700, 2047, 2048, 2049, 2050, 3333, 4999}) {
+    SamplingOptions options = with_temperature(1.f, static_cast<uint64_t>(top_k));
+    options.top_k = top_k;
+    rows.push_back({options, {1, 2, 3}});
   }
-  Device device(gpu, rows, 3);
-  std::vector<float> logits;
-  for (int i = 0; i < kRows; ++i) logits.insert(logits.end(), {std::log(2.f), 0.f, 0.f});
-  std::vector<int> counts(3);
-  for (int step = 0; step < kSteps; ++step) {
-    for (const int32_t id : device.sample(logits)) ++counts[static_cast<size_t>(id)];
+  std::vector<float> near = random_logits(kVocab, 1, 0.01f, 1.1f), nearest;
+  for (int id = 0; id < kVocab; ++id) {
+    nearest.push_back(1.f + static_cast<float>(id * 37 % 701) * 0x1p-23f);
   }
-  CHECK(std::abs(counts[0] - kRows * kSteps / 2) < 64);
-  CHECK(std::abs(counts[1] - kRows * kSteps / 4) < 55);
-}
-
-TEST(sample_leaves_to_the_host_what_has_no_answer) {
-  Gpu gpu;
-  const int vocab_size = 3000;
-  const auto check_undecided = [&](const std::vector<float>& logits, std::vector<uint64_t> mask) {
-    Device device(gpu, {{{}, {5}, mask}, {with_temperature(1.f), {5}, mask}, {{}, {5}}},
-                  vocab_size);
-    std::vector<float> rows = logits;
-    rows.insert(rows.end(), logits.begin(), logits.end());
-    rows.resize(3 * vocab_size);  // the last row's neighbours do not matter to it
-    const std::vector<int32_t> results = device.sample(rows);
-    CHECK_EQ(results[0], kSampleUndecided);
-    CHECK_EQ(results[1], kSampleUndecided);
-    CHECK_EQ(results[2], 0);
-  };
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
-    for (const size_t id : {0, 1023, 2047, 2048, 2999}) {
-      std::vector<float> logits(vocab_size, 0.5f);
-      logits[id] = bad;
-      check_undecided(logits, {});
+  for (const std::vector<float>& row : {near, nearest}) {
+    Device device(kVocab);
+    std::vector<float> logits;
+    for (size_t i = 0; i < rows.size(); ++i) logits.insert(logits.end(), row.begin(), row.end());
+    for (uint64_t seed = 0; seed < 3; ++seed) {
+      for (Row& each : rows) each.options.seed += 17;
+      check_choices(device, logits, rows, describe("seed ", seed));
     }
   }
-  check_undecided(std::vector<float>(vocab_size, 0.5f), std::vector<uint64_t>(47, 0));
 }
 
-TEST(sample_ranks_more_candidates_than_a_block_holds) {
-  // Nearly flat distributions, with and without equal scores.
-  Gpu gpu;
+TEST(top_p_of_more_candidates_than_can_be_ranked) {
+  // Nearly flat distributions, with many equal scores and with few.
   std::vector<Row> rows;
   for (const float top_p : {0.5f, 0.9f, 0.999f}) {
     for (const float min_p : {0.f, 0.98f}) {
       SamplingOptions options = with_temperature(1.f, rows.size());
       options.top_p = top_p;
       options.min_p = min_p;
-      rows.push_back({options, {5}});
+      rows.push_back({options, {5, 6, 7}});
       options.top_k = 4000;
-      rows.push_back({options, {5}});
+      rows.push_back({options, {5, 6, 7}});
     }
   }
-  check_rows_like_host(gpu, rows, 5000, 0.01f, 2);
+  check_steps(rows, 5000, 0.01f, 2);
+  std::vector<float> equal(rows.size() * 6000);
+  for (size_t i = 0; i < equal.size(); ++i) equal[i] = i % 3 == 0 ? 0.5f : 0.25f;
+  Device device(6000);
+  check_choices(device, equal, rows, "two scores");
+}
+
+TEST(draws_are_by_probability) {
+  // Three tokens of 1/2, 1/4 and 1/4: counts of many draws within five standard deviations.
+  constexpr int kRows = 16, kSteps = 40;
+  Device device(3);
+  std::vector<Row> rows;
+  std::vector<float> logits;
+  for (int i = 0; i < kRows; ++i) {
+    rows.push_back({with_temperature(1.f, static_cast<uint64_t>(i)), {0}, {}, {}, 1});
+    logits.insert(logits.end(), {std::log(2.f), 0.f, 0.f});
+  }
+  std::vector<int> counts(3);
+  for (int step = 0; step < kSteps; ++step) {
+    for (const int32_t id : device.sample(logits, choices_of(rows))) {
+      ++counts[static_cast<size_t>(id)];
+    }
+    for (Row& row : rows) row.history.push_back(0);
+  }
+  CHECK(std::abs(counts[0] - kRows * kSteps / 2) < 64);
+  CHECK(std::abs(counts[1] - kRows * kSteps / 4) < 55);
+}
+
+TEST(what_has_no_answer_is_left_to_the_host) {
+  constexpr int kVocab = 3000;
+  Device device(kVocab);
+  const auto check_left = [&](const std::vector<float>& logits, const std::vector<uint64_t>& mask) {
+    const std::vector<Row> rows = {
+        {{}, {1, 2, 3}, mask}, {with_temperature(1.f), {1, 2, 3}, mask}, {{}, {1, 2, 3}}};
+    std::vector<float> all = logits;
+    all.insert(all.end(), logits.begin(), logits.end());
+    all.resize(3 * kVocab);  // and the last row's neighbours do not matter to it
+    CHECK(device.sample(all, choices_of(rows)) ==
+          (std::vector<int32_t>{kNotChosen, kNotChosen, 0}));
+  };
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
+    for (const size_t id : {0, 1023, 2047, 2048, 2999}) {
+      std::vector<float> logits(kVocab, 0.5f);
+      logits[id] = bad;
+      check_left(logits, {});
+    }
+  }
+  check_left(std::vector<float>(kVocab, 0.5f), std::vector<uint64_t>(47, 0));
+}
+
+TEST(what_the_kernels_do_not_know_is_left_to_the_host) {
+  constexpr int kVocab = 10;
+  Device device(kVocab);
+  SamplingOptions bans;
+  bans.no_repeat_ngram_size = 2;
+  SamplingOptions twice;  // sums of three depend on their order
+  twice.logit_bias = {{4, 0.1f}, {2, 1.f}, {4, 0.2f}};
+  const std::vector<Row> rows = {
+      {{}, {1, 2, 3}}, {bans, {1, 2, 3}}, {with_temperature(1.f), {1, 2, 3}}, {twice, {1, 2, 3}}};
+  std::vector<TokenChoice> choices = choices_of(rows);
+  choices.push_back({});
+  choices.push_back(choice_of(rows[0]));
+  const std::vector<float> logits = random_values(choices.size() * kVocab, 1);
+  const std::vector<int32_t> ids = device.sample(logits, choices);
+  Sampler sampler(kVocab);
+  for (const size_t i : {0, 2, 5}) {
+    const auto row = std::span(logits).subspan(i * kVocab, kVocab);
+    CHECK_EQ(ids[i], sampled_on_host(sampler, row, rows[i == 5 ? 0 : i]));
+  }
+  for (const size_t i : {1, 3, 4}) CHECK_EQ(ids[i], kNotChosen);
+  CHECK(device.sample({}, {}).empty());
+  CHECK(device.sample(random_values(kVocab, 1), {{}}) == std::vector<int32_t>{kNotChosen});
+}
+
+TEST(a_choice_that_does_not_fit_is_refused) {
+  Device device(200);
+  const std::vector<float> logits(200);
+  Row row{{}, {1, 2, 3}, {1, 1}};  // a mask of 128 ids
+  CHECK_ERROR("ERR_INTERNAL", device.sample(logits, choices_of({row})));
+  row = {{}, {1, 2, 3}, {}, {}, 4};  // a prompt longer than the history
+  CHECK_ERROR("ERR_INTERNAL", device.sample(logits, choices_of({row})));
 }

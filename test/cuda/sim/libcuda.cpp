@@ -12,6 +12,7 @@
 
 #include "device.h"
 #include "memory.h"
+#include "report.h"
 
 namespace {
 
@@ -153,29 +154,31 @@ int attribute(CUdevice_attribute which) {
   }
 }
 
+void copy_in(CUdeviceptr to, const void* from, size_t bytes) {
+  if (bytes == 0) return;
+  std::memcpy(qvl::sim::device_bytes(to, bytes, "a copy to the device"), from, bytes);
+  qvl::sim::write_copy(Device::instance().options().report, "to_device", bytes);
+}
+
 // Pageable memory is read before the call returns, pinned memory when the copy's turn comes.
 CUresult copy_to_device(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) {
   if (!in_device(to, bytes)) return CUDA_ERROR_INVALID_VALUE;
   Device& device = Device::instance();
   if (is_pinned(from, bytes) || device.capturing(stream)) {
-    return device.enqueue(stream, [=] {
-      if (bytes)
-        std::memcpy(qvl::sim::device_bytes(to, bytes, "a copy to the device"), from, bytes);
-    });
+    return device.enqueue(stream, [=] { copy_in(to, from, bytes); });
   }
   const auto* begin = static_cast<const unsigned char*>(from);
   auto kept = std::make_shared<std::vector<unsigned char>>(begin, begin + bytes);
-  return device.enqueue(stream, [=] {
-    if (bytes)
-      std::memcpy(qvl::sim::device_bytes(to, bytes, "a copy to the device"), kept->data(), bytes);
-  });
+  return device.enqueue(stream, [=] { copy_in(to, kept->data(), bytes); });
 }
 
 CUresult copy_to_host(void* to, CUdeviceptr from, size_t bytes, CUstream stream) {
   if (!in_device(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
   Device& device = Device::instance();
   const CUresult r = device.enqueue(stream, [=] {
-    if (bytes) std::memcpy(to, qvl::sim::device_bytes(from, bytes, "a copy to the host"), bytes);
+    if (bytes == 0) return;
+    std::memcpy(to, qvl::sim::device_bytes(from, bytes, "a copy to the host"), bytes);
+    qvl::sim::write_copy(Device::instance().options().report, "to_host", bytes);
   });
   if (r != CUDA_SUCCESS || device.capturing(stream) || is_pinned(to, bytes)) return r;
   return device.synchronize();

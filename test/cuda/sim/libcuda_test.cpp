@@ -354,9 +354,15 @@ TEST(a_report_counts_what_a_launch_moved) {
         1);
     const CUdeviceptr p = gpu.allocate(256);
     CHECK_EQ(gpu.launch(p, 32, 256), CUDA_SUCCESS);
+    uint32_t words[3];
+    CHECK_EQ(cuMemcpyHtoD(p, words, 8), CUDA_SUCCESS);
+    CHECK_EQ(cuMemcpyDtoHAsync(words, p, 12, gpu.stream), CUDA_SUCCESS);
     CHECK_EQ(cuMemFree(p), CUDA_SUCCESS);
   });
   const std::string line = contents(report);
+  CHECK(
+      line.ends_with("{\"copy\":\"to_device\",\"bytes\":8}\n"
+                     "{\"copy\":\"to_host\",\"bytes\":12}\n"));
   CHECK(line.find("\"kernel\":\"kernel\"") != std::string::npos);
   CHECK(line.find("\"global\":{\"requests\":1,\"bytes\":128,\"sectors\":8,\"ideal\":4,\"touched_"
                   "bytes\":256}") != std::string::npos);

@@ -27,6 +27,13 @@ void add(SiteCounters& to, const SiteCounters& c) {
   to.ideal += c.ideal;
 }
 
+void append(const std::string& file, const std::string& line) {
+  if (std::FILE* out = std::fopen(file.c_str(), "a")) {
+    std::fwrite(line.data(), 1, line.size(), out);
+    std::fclose(out);
+  }
+}
+
 }  // namespace
 
 void write_report(const std::string& file, const Launch& launch,
@@ -63,11 +70,14 @@ void write_report(const std::string& file, const Launch& launch,
   line << "},\"global\":{" << fields(global, "sectors")
        << ",\"touched_bytes\":" << touched_sectors * 32 << "},\"shared\":{"
        << fields(shared, "cycles") << "},\"sites\":[" << sites.str() << "]}\n";
-  if (std::FILE* out = std::fopen(file.c_str(), "a")) {
-    const std::string text = line.str();
-    std::fwrite(text.data(), 1, text.size(), out);
-    std::fclose(out);
-  }
+  append(file, line.str());
+}
+
+void write_copy(const std::string& file, const char* direction, uint64_t bytes) {
+  if (file.empty()) return;
+  std::ostringstream line;
+  line << "{\"copy\":\"" << direction << "\",\"bytes\":" << bytes << "}\n";
+  append(file, line.str());
 }
 
 }  // namespace qvl::sim

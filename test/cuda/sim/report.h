@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,5 +12,9 @@ namespace qvl::sim {
 /// test/cuda/README.md.
 void write_report(const std::string& file, const Launch& launch,
                   const std::vector<SiteCounters>& counters, uint64_t touched_sectors);
+
+/// Appends a line about a copy between host and device, where `file` has a name. `direction` is
+/// "to_host" or "to_device".
+void write_copy(const std::string& file, const char* direction, uint64_t bytes);
 
 }  // namespace qvl::sim

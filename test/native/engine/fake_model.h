@@ -190,8 +190,14 @@ class FakeModel : public Model {
     require(choices.size() * vocab_size == logits_.size(), "a choice for every row of logits");
     next_tokens_.clear();
     for (size_t row = 0; row < choices.size(); ++row) {
-      next_tokens_.push_back(
-          {kNotChosen, std::span(logits_).subspan(row * vocab_size, vocab_size)});
+      const auto logits = std::span(logits_).subspan(row * vocab_size, vocab_size);
+      // As a backend that chooses, and as one that does not, by turns.
+      const int32_t id = ++num_rows_ % 2 == 0 ? choose(choices[row], logits) : kNotChosen;
+      if (id == kNotChosen) {
+        next_tokens_.push_back({id, logits});
+      } else {
+        next_tokens_.push_back({id, {}});
+      }
     }
     return next_tokens_;
   }
@@ -271,6 +277,17 @@ class FakeModel : public Model {
     if (options_.on_logits) options_.on_logits(sequence, row);
   }
 
+  int32_t choose(const TokenChoice& choice, std::span<const float> logits) {
+    if (choice.options == nullptr) return kNotChosen;
+    std::vector<int32_t> history(choice.history.begin(), choice.history.end());
+    history.insert(history.end(), choice.guesses.begin(), choice.guesses.end());
+    try {
+      return sampler_.sample(logits, history, choice.num_prompt, *choice.options, choice.mask);
+    } catch (const Error&) {
+      return kNotChosen;
+    }
+  }
+
   static void require(bool condition, const char* what) {
     if (!condition) throw std::logic_error(what);
   }
@@ -281,6 +298,8 @@ class FakeModel : public Model {
   std::vector<FakeEntry> cache_;
   std::vector<float> logits_;
   std::vector<NextToken> next_tokens_;
+  Sampler sampler_{config_.vocab_size};
+  uint64_t num_rows_ = 0;  // that sample() has seen
 };
 
 /// A grey item of `value`, `frames` frames of 28 h' x 28 w' pixels.
