@@ -175,32 +175,42 @@ struct SampleShared {
   uint32_t orders[kSampleMaxRanked];
   float weights[kSampleMaxRanked];
   int32_t ids[kSampleMaxRanked];
-  unsigned long long warps[kSampleDrawThreads / kWarpSize];
-  uint32_t bin, above;
+  unsigned long long warps[2][kSampleDrawThreads / kWarpSize];  // see scan()
+  SampleState state;
   int32_t cut_id, drawn;
+  uint32_t bin, above, remaining;
 };
 
+// What a block shares, seen by a thread.
+struct SampleBlock {
+  SampleShared& shared;
+  int turn = 0;  // which of shared.warps the last scan used
+};
+
+template <class T>
 struct SampleScan {
-  unsigned long long before;  // sum over the threads before this one
-  unsigned long long total;
+  T before;  // sum over the threads before this one
+  T total;
 };
 
-// Of a number of each thread of the block.
-QVL_DEVICE SampleScan scan(SampleShared& shared, unsigned long long value) {
-  unsigned long long sum = value;
+// Of a number of each thread of the block. Two scans use different memory, and whoever comes to the
+// second has done with the one before the first: one barrier is enough.
+template <class T>
+QVL_DEVICE SampleScan<T> scan(SampleBlock& block, T value) {
+  T sum = value;
 #pragma unroll
   for (int distance = 1; distance < kWarpSize; distance *= 2) {
-    const int from = max(lane_id() - distance, 0);
-    const unsigned long long other = __shfl_sync(kFullWarp, sum, from);
+    const T other = __shfl_up_sync(kFullWarp, sum, distance);
     if (lane_id() >= distance) sum += other;
   }
+  block.turn ^= 1;
+  T* warps = reinterpret_cast<T*>(block.shared.warps[block.turn]);
+  if (lane_id() == kWarpSize - 1) warps[warp_id()] = sum;
   __syncthreads();
-  if (lane_id() == kWarpSize - 1) shared.warps[warp_id()] = sum;
-  __syncthreads();
-  SampleScan result{sum - value, 0};
+  SampleScan<T> result{sum - value, 0};
 #pragma unroll 8
   for (int w = 0; w < kSampleDrawThreads / kWarpSize; ++w) {
-    const unsigned long long of_warp = shared.warps[w];
+    const T of_warp = warps[w];
     if (w < warp_id()) result.before += of_warp;
     result.total += of_warp;
   }
@@ -249,18 +259,16 @@ struct SampleTopK {
 
 // Finds the k-th largest score by its digits of 11, 11 and 10 bits, or stops where few enough
 // remain.
-QVL_DEVICE SampleTopK find_top_k(SampleShared& shared, const SampleRow& row, uint32_t k) {
-  constexpr int kShifts[3] = {21, 10, 0};
+QVL_DEVICE SampleTopK find_top_k(SampleBlock& block, const SampleRow& row, uint32_t k) {
+  SampleShared& shared = block.shared;
   uint32_t prefix = 0, fixed = 0, above = 0;
-#pragma unroll
-  for (int pass = 0; pass < 3; ++pass) {
-    const int shift = kShifts[pass];
-    __syncthreads();
+#pragma unroll 1
+  for (int shift = 21;; shift = max(shift - 11, 0)) {
     for (int i = static_cast<int>(threadIdx.x); i < kSampleBins; i += kSampleDrawThreads) {
       shared.bins[i] = 0;
     }
     __syncthreads();
-    const uint32_t digit_mask = pass < 2 ? kSampleBins - 1 : kSampleBins / 2 - 1;
+    const uint32_t digit_mask = shift > 0 ? kSampleBins - 1 : kSampleBins / 2 - 1;
     for (int i = row.first; i < row.end; i += 4) {
       const uint4 s = load_16(row.scores + i);
       const uint32_t score[4] = {s.x, s.y, s.z, s.w};
@@ -276,12 +284,13 @@ QVL_DEVICE SampleTopK find_top_k(SampleShared& shared, const SampleRow& row, uin
     // Thread t has the two bins that come after those of the threads before it, largest first.
     const int upper = kSampleBins - 1 - 2 * static_cast<int>(threadIdx.x);
     const uint32_t counts[2] = {shared.bins[upper], shared.bins[upper - 1]};
-    uint32_t before = above + static_cast<uint32_t>(scan(shared, counts[0] + counts[1]).before);
+    uint32_t before = above + scan(block, counts[0] + counts[1]).before;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (before < k && k <= before + counts[i]) {
         shared.bin = static_cast<uint32_t>(upper - i);
         shared.above = before;
+        shared.remaining = before + counts[i];
       }
       before += counts[i];
     }
@@ -289,96 +298,90 @@ QVL_DEVICE SampleTopK find_top_k(SampleShared& shared, const SampleRow& row, uin
     above = shared.above;
     prefix |= shared.bin << shift;
     fixed |= digit_mask << shift;
-    if (above + shared.bins[shared.bin] <= kSampleMaxRanked) return {prefix, false};
+    if (shared.remaining <= kSampleMaxRanked) return {prefix, false};
+    if (shift == 0) return {prefix, true};
   }
-  return {prefix, true};
 }
 
 // Draws among ids of which this thread's have `own` in shares together; walk(target) is called by
 // one thread, with what is left of the target at its first id.
 template <class Walk>
-QVL_DEVICE void draw(SampleShared& shared, unsigned long long own, double uniform,
-                     const Walk& walk) {
-  const SampleScan sum = scan(shared, own);
+QVL_DEVICE void draw(SampleBlock& block, unsigned long long own, double uniform, const Walk& walk) {
+  const SampleScan<unsigned long long> sum = scan(block, own);
   const unsigned long long target = min(part_of(sum.total, uniform), sum.total - 1);
   if (sum.before <= target && target < sum.before + own) walk(target - sum.before);
 }
 
-// Applies what depends on ranks to the `count` candidates in shared memory, and draws. `total`: of
-// all candidates that top-p sees, 0 = those here.
-QVL_DEVICE void draw_ranked(SampleShared& shared, const SampleOptions& o, int count, uint32_t top_k,
+// Draws among the `count` candidates in shared memory, of which top_k (0: all) and what top-p keeps
+// remain. `total`: of all candidates that top-p sees, 0 = those here.
+QVL_DEVICE void draw_ranked(SampleBlock& block, const SampleOptions& o, int count, uint32_t top_k,
                             unsigned long long total, double uniform) {
+  SampleShared& shared = block.shared;
   constexpr int kOwn = kSampleMaxRanked / kSampleDrawThreads;
   const int first = static_cast<int>(threadIdx.x) * kOwn;
-  bool keeps[kOwn];
+  const bool is_ranked = top_k != 0 || o.top_p < 1.f;
   __syncthreads();
-  const auto drop = [&] {
-    __syncthreads();
+  bool keeps[kOwn];
+  unsigned long long before[kOwn];  // shares of those that rank before
 #pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      if (first + i < count && !keeps[i]) shared.weights[first + i] = 0.f;
+  for (int i = 0; i < kOwn; ++i) {
+    const int at = first + i;
+    keeps[i] = at < count;
+    before[i] = 0;
+    uint32_t num_greater = 0;
+    for (int j = 0; is_ranked && at < count && j < count; ++j) {
+      const bool is_greater = shared.orders[j] > shared.orders[at];
+      num_greater += is_greater ? 1 : 0;
+      const bool ranks_before = is_greater || (shared.orders[j] == shared.orders[at] && j < at);
+      if (ranks_before) before[i] += share_of(shared.weights[j]);
     }
-    __syncthreads();
-  };
-  if (top_k != 0) {
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      uint32_t greater = 0;
-      for (int j = 0; first + i < count && j < count; ++j) {
-        greater += shared.orders[j] > shared.orders[first + i] ? 1 : 0;
-      }
-      keeps[i] = greater < top_k;
-    }
-    drop();
+    if (top_k != 0) keeps[i] = keeps[i] && num_greater < top_k;
   }
   const auto own_share = [&] {
     unsigned long long own = 0;
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
-      if (first + i < count) own += share_of(shared.weights[first + i]);
+      if (keeps[i]) own += share_of(shared.weights[first + i]);
     }
     return own;
   };
   if (o.top_p < 1.f) {
-    if (total == 0) total = scan(shared, own_share()).total;
+    if (total == 0) total = scan(block, own_share()).total;
+    // What top-k keeps is all that ranks before what it keeps.
     const unsigned long long needed = part_of(total, static_cast<double>(o.top_p));
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
-      const int at = first + i;
-      unsigned long long before = 0;
-      for (int j = 0; at < count && j < count; ++j) {
-        const bool ranks_before = shared.orders[j] > shared.orders[at] ||
-                                  (shared.orders[j] == shared.orders[at] && j < at);
-        if (ranks_before) before += share_of(shared.weights[j]);
-      }
-      keeps[i] = before == 0 || before < needed;
+      keeps[i] = keeps[i] && (before[i] == 0 || before[i] < needed);
     }
-    drop();
   }
 #pragma unroll
   for (int i = 0; i < kOwn; ++i) {
-    keeps[i] = first + i < count && shared.weights[first + i] >= o.min_p;
+    keeps[i] = keeps[i] && shared.weights[first + i] >= o.min_p;
   }
-  drop();
-  draw(shared, own_share(), uniform, [&](unsigned long long target) {
-    int at = first;
-    for (; at + 1 < first + kOwn && share_of(shared.weights[at]) <= target; ++at) {
-      target -= share_of(shared.weights[at]);
+  draw(block, own_share(), uniform, [&](unsigned long long target) {
+    bool is_found = false;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      const unsigned long long share = keeps[i] ? share_of(shared.weights[first + i]) : 0;
+      if (!is_found && target < share) {
+        shared.drawn = shared.ids[first + i];
+        is_found = true;
+      }
+      target -= share;
     }
-    shared.drawn = shared.ids[at];
   });
 }
 
 // Of more candidates than can be ranked, the fewest largest whose shares reach `needed`: finds the
 // least of their scores bit by bit.
-QVL_DEVICE void keep_top_p(SampleShared& shared, const SampleRow& row, SampleFilter& filter,
+QVL_DEVICE void keep_top_p(SampleBlock& block, const SampleRow& row, SampleFilter& filter,
                            unsigned long long needed, float largest) {
   const auto share_from = [&](uint32_t least) {
     unsigned long long own = 0;
     row.each(filter, [&](int, uint32_t order, float weight) {
       if (order >= least) own += share_of(weight);
     });
-    return scan(shared, own).total;
+    return scan(block, own).total;
   };
   needed = max(needed, 1ull);
   uint32_t cut = 0;
@@ -395,49 +398,52 @@ QVL_DEVICE void keep_top_p(SampleShared& shared, const SampleRow& row, SampleFil
       if (order == cut) act(id);
     });
   };
-  unsigned long long own = 0;
+  uint32_t own = 0;
   each_equal([&](int) { ++own; });
-  unsigned long long number = scan(shared, own).before;
+  uint32_t number = scan(block, own).before;
   each_equal([&](int id) {
-    if (++number == wanted) shared.cut_id = id;
+    if (++number == wanted) block.shared.cut_id = id;
   });
   __syncthreads();
   filter.least_order = cut;
-  filter.last_of_least = shared.cut_id;
+  filter.last_of_least = block.shared.cut_id;
 }
 
-QVL_DEVICE void draw_row(SampleShared& shared, const SampleRow& row, const SampleOptions& o,
+QVL_DEVICE void draw_row(SampleBlock& block, const SampleRow& row, const SampleOptions& o,
                          int vocab_size, float largest) {
+  SampleShared& shared = block.shared;
   const uint32_t top_k = o.top_k > 0 && o.top_k < vocab_size ? static_cast<uint32_t>(o.top_k) : 0;
   SampleTopK top{0, true};
   if (top_k == 1) top = {order_of(largest), true};
-  if (top_k > 1) top = find_top_k(shared, row, top_k);
+  if (top_k > 1) top = find_top_k(block, row, top_k);
   SampleFilter filter;
   filter.least_order = top.least_order;
   // With top-p, what min-p drops still counts for the total.
   if (!(o.top_p < 1.f)) filter.least_weight = o.min_p;
 
-  unsigned long long own = 0, own_count = 0, total = 0, needed = 0;
+  unsigned long long own = 0, total = 0, needed = 0;
+  uint32_t own_count = 0;
   const auto measure = [&] {
-    own = own_count = 0;
+    own = 0;
+    own_count = 0;
     row.each(filter, [&](int, uint32_t, float weight) {
       own += share_of(weight);
       ++own_count;
     });
   };
   measure();
-  SampleScan counts = scan(shared, own_count);
+  SampleScan<uint32_t> counts = scan(block, own_count);
   if (counts.total > kSampleMaxRanked && o.top_p < 1.f) {
     // Candidates whose share is below a mean of what top-p cuts off are together less than that:
     // they go, and what may still be cut off is a mean over fewer.
-    unsigned long long remaining = total = scan(shared, own).total;
+    unsigned long long remaining = total = scan(block, own).total;
     needed = part_of(total, static_cast<double>(o.top_p));
-    for (unsigned long long count = 0; count != counts.total && counts.total > kSampleMaxRanked;) {
+    for (uint32_t count = 0; count != counts.total && counts.total > kSampleMaxRanked;) {
       count = counts.total;
       filter.least_share = max((remaining - needed) / count, filter.least_share);
       measure();
-      counts = scan(shared, own_count);
-      remaining = scan(shared, own).total;
+      counts = scan(block, own_count);
+      remaining = scan(block, own).total;
     }
   }
   const double uniform = uniform_draw(o.seed, static_cast<unsigned long long>(o.draw));
@@ -449,15 +455,15 @@ QVL_DEVICE void draw_row(SampleShared& shared, const SampleRow& row, const Sampl
       shared.weights[at] = weight;
       ++at;
     });
-    return draw_ranked(shared, o, static_cast<int>(counts.total), top.is_exact ? 0 : top_k, total,
+    return draw_ranked(block, o, static_cast<int>(counts.total), top.is_exact ? 0 : top_k, total,
                        uniform);
   }
   if (o.top_p < 1.f) {
-    keep_top_p(shared, row, filter, needed, largest);
+    keep_top_p(block, row, filter, needed, largest);
     filter.least_weight = o.min_p;
     measure();
   }
-  draw(shared, own, uniform, [&](unsigned long long target) {
+  draw(block, own, uniform, [&](unsigned long long target) {
     bool is_found = false;
     row.each(filter, [&](int id, uint32_t, float weight) {
       if (is_found) return;
@@ -474,7 +480,12 @@ QVL_DEVICE void sample_draw_row(const SampleParams& p) {
   release_successor();
   const int64_t number = blockIdx.x;
   const SampleOptions o = p.options[number];
-  const SampleState state = p.states[number];
+  if (threadIdx.x == 0) {
+    shared.state = p.states[number];
+    p.states[number] = {0, 0};
+  }
+  __syncthreads();
+  const SampleState state = shared.state;
   const bool has_none = score_of(static_cast<uint32_t>(state.best >> 32)) == -INFINITY;
   const float largest = largest_score(state, o);
 
@@ -486,14 +497,12 @@ QVL_DEVICE void sample_draw_row(const SampleParams& p) {
     const int first = min(static_cast<int>(threadIdx.x) * share, p.vocab_size);
     const SampleRow row{p.scores + number * p.scores_stride, p.weights + number * p.scores_stride,
                         first, min(first + share, p.vocab_size)};
-    draw_row(shared, row, o, p.vocab_size, largest);
+    SampleBlock block{shared};
+    draw_row(block, row, o, p.vocab_size, largest);
     __syncthreads();
     result = shared.drawn;
   }
-  __syncthreads();  // all have read the state
-  if (threadIdx.x != 0) return;
-  p.states[number] = {0, 0};
-  p.results[number] = result;
+  if (threadIdx.x == 0) p.results[number] = result;
 }
 
 }  // namespace qvl

@@ -68,6 +68,6 @@ struct SampleParams {
 };
 
 constexpr size_t kSampleDrawSharedBytes =
-    2048 * 4 + kSampleMaxRanked * 12 + kSampleDrawThreads / 32 * 8 + 32;
+    2048 * 4 + kSampleMaxRanked * 12 + kSampleDrawThreads / 32 * 16 + 48;
 
 }  // namespace qvl
