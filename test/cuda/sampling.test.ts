@@ -97,14 +97,15 @@ describe('what needs the logits themselves', () => {
 
 describe('drafts', () => {
   it('are verified by ids alone', { skip: !onSimulator }, async () => {
-    const wanted: GenerateRequest = {
-      messages: [{ role: 'user', content: 'one two three one two three one two' }],
-      ...{ maxTokens: 40, temperature: 0 },
-    }
+    // It never finds its end, and soon repeats itself.
+    const wanted = { ...request, maxTokens: 40, temperature: 0, logitBias: { '<|im_end|>': -100 } }
     const plain = await model.generate(wanted)
     writeFileSync(report, '')
     const drafted = await model.generate({ ...wanted, promptLookupTokens: 4 })
     expect(drafted.tokenIds).toEqual(plain.tokenIds)
-    for (const bytes of downloads()) expect(bytes).toBeLessThanOrEqual(5 * idBytes)
+    expect(drafted.usage.acceptedDraftTokens).toBeGreaterThan(0)
+    const copies = downloads()
+    expect(Math.max(...copies)).toBeGreaterThan(idBytes)
+    for (const bytes of copies) expect(bytes).toBeLessThanOrEqual(5 * idBytes)
   })
 })
