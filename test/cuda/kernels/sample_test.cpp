@@ -264,6 +264,28 @@ TEST(top_p_of_more_candidates_than_can_be_ranked) {
   check_choices(device, equal, rows, "two scores");
 }
 
+TEST(top_p_counts_every_bit_of_the_weights) {
+  // 5,000 candidates of weight 1 or just below, eight by eight, and top-p just below a whole number
+  // of them: a small error of the sum keeps one more.
+  constexpr int kVocab = 5000;
+  std::vector<float> row;
+  for (int id = 0; id < kVocab; ++id) row.push_back(id / 8 % 2 == 0 ? 0.f : -6e-8f);
+  std::vector<Row> rows;
+  std::vector<float> logits;
+  for (const double kept : {4000.0, 4990.0}) {
+    for (const double edge : {-0.03, 0.03}) {
+      for (uint64_t seed = 0; seed < 6; ++seed) {
+        SamplingOptions options = with_temperature(1.f, seed);
+        options.top_p = static_cast<float>((kept + edge) / kVocab);
+        rows.push_back({options, {1, 2, 3}});
+        logits.insert(logits.end(), row.begin(), row.end());
+      }
+    }
+  }
+  Device device(kVocab);
+  check_choices(device, logits, rows, "at the edge");
+}
+
 TEST(draws_are_by_probability) {
   // Three tokens of 1/2, 1/4 and 1/4: counts of many draws within five standard deviations.
   constexpr int kRows = 16, kSteps = 40;
