@@ -25,6 +25,7 @@ unset(CMAKE_REQUIRED_FLAGS)
 # qvl_stand_in(<name> <sources>...): build/<x>/cuda/lib<name>.so, and its objects for the tests
 function(qvl_stand_in name)
   add_library(${name}_objects OBJECT ${ARGN})
+  target_include_directories(${name}_objects PRIVATE ${CMAKE_SOURCE_DIR}/test/cuda)
   target_include_directories(${name}_objects SYSTEM PUBLIC ${QVL_CUDA_INCLUDE})
   # Registers hold floats and integers in turn.
   target_compile_options(${name}_objects PRIVATE -O3 -fno-strict-aliasing -fno-math-errno)
@@ -38,6 +39,21 @@ endfunction()
 qvl_stand_in(cuda_simulator ${sources})
 qvl_stand_in(cublaslt_simulator ${blas})
 target_link_libraries(cublaslt_simulator PRIVATE cuda_simulator)
+
+# The kernels made by the host's compiler, for debuggers, sanitizers and coverage:
+# build/<x>/cuda/libhost_kernels.so, which the stand-in driver runs in place of their PTX.
+option(QVL_KERNEL_COVERAGE "Count which lines of the kernels the tests run" OFF)
+file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
+set_source_files_properties(${sources} PROPERTIES LANGUAGE CXX)
+add_library(host_kernels SHARED ${sources} ${CMAKE_SOURCE_DIR}/test/cuda/emulation/fibers.cpp)
+target_include_directories(host_kernels PRIVATE ${CMAKE_SOURCE_DIR}/test/cuda ${CMAKE_SOURCE_DIR}/test/cuda/emulation)
+target_include_directories(host_kernels SYSTEM PRIVATE ${QVL_CUDA_INCLUDE})
+# Entry points are found by name. Nothing is fused, as nothing is that kernels forbid to be.
+target_compile_options(host_kernels PRIVATE -x c++ -O1 -g -fvisibility=default -ffp-contract=off
+  -Wno-unknown-pragmas -Wno-class-memaccess -Wno-conversion $<$<BOOL:${QVL_KERNEL_COVERAGE}>:--coverage;-O0>)
+target_link_options(host_kernels PRIVATE $<$<BOOL:${QVL_KERNEL_COVERAGE}>:--coverage>)
+target_link_libraries(host_kernels PRIVATE ${CMAKE_DL_LIBS})
+set_target_properties(host_kernels PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cuda)
 
 # The simulator's own tests.
 file(GLOB sources CONFIGURE_DEPENDS ${sim}/*_test.cpp)
@@ -104,12 +120,15 @@ foreach(source ${QVL_CUDA_TEST_SOURCES})
     set_tests_properties(gpu/${name} PROPERTIES LABELS gpu RESOURCE_LOCK gpu)
     continue()
   endif()
-  add_dependencies(cuda_${name} cuda_simulator cublaslt_simulator)
+  add_dependencies(cuda_${name} cuda_simulator cublaslt_simulator host_kernels)
   qvl_simulated(${name} compute_80 80 forward late cuda_${name})
   qvl_simulated(${name} compute_90 90 forward late cuda_${name})
   qvl_simulated(${name} compute_120 120 forward late cuda_${name})
   qvl_simulated(${name} reverse 80 reverse early cuda_${name})
   qvl_simulated(${name} random 120 random late cuda_${name})
+  qvl_simulated(${name} host 80 random early cuda_${name})
+  set_property(TEST cuda/${name}/host APPEND PROPERTY
+    ENVIRONMENT QWEN2_VL_SIM_HOST_KERNELS=$<TARGET_FILE:host_kernels>)
   file(STRINGS ${source} downloads REGEX "gpu.*\\.download\\(")
   if(downloads)
     qvl_same_bits(${name} compute_80 reverse)

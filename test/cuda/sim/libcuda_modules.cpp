@@ -12,6 +12,7 @@
 
 #include "device.h"
 #include "error.h"
+#include "host_kernels.h"
 #include "machine.h"
 #include "program.h"
 
@@ -242,7 +243,9 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig* c, CUfunction function, void** p
       launch.programmatic = c->attrs[i].value.programmaticStreamSerializationAllowed != 0;
   return Device::instance().enqueue(c->hStream, [launch, code = f->module] {
     fail_where_asked_to();
-    qvl::sim::run_launch(launch, Device::instance().options());
+    const qvl::sim::Options& options = Device::instance().options();
+    if (qvl::sim::uses_host_kernels()) return qvl::sim::run_host_launch(launch, options);
+    qvl::sim::run_launch(launch, options);
   });
 }
 CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,

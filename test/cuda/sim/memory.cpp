@@ -8,15 +8,18 @@
 #include <cstring>
 #include <new>
 
+#include "host_kernels.h"
+
 namespace qvl::sim {
 namespace {
 
 constexpr size_t kArenaBytes = size_t{1} << 36;
 constexpr size_t kGap = 4096;  // at least this lies between two allocations
 
-void* reserve(size_t bytes) {
-  void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+void* reserve(size_t bytes, void* where = nullptr) {
+  const int fixed = where == nullptr ? 0 : MAP_FIXED_NOREPLACE;
+  void* at = mmap(where, bytes, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0);
   if (at == MAP_FAILED) throw std::bad_alloc();
   return at;
 }
@@ -29,7 +32,8 @@ DeviceMemory& DeviceMemory::instance() {
 }
 
 DeviceMemory::DeviceMemory()
-    : arena_(static_cast<unsigned char*>(reserve(kArenaBytes))),
+    : arena_(static_cast<unsigned char*>(reserve(
+          kArenaBytes, uses_host_kernels() ? reinterpret_cast<void*>(kGlobalWindow) : nullptr))),
       shadow_(static_cast<GlobalShadow*>(reserve(kArenaBytes / 2 * sizeof(GlobalShadow)))),
       sectors_(static_cast<uint32_t*>(reserve(kArenaBytes / 32 * sizeof(uint32_t)))),
       details_(static_cast<uint32_t*>(reserve(kArenaBytes / 2 * sizeof(uint32_t)))) {}

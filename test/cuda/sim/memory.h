@@ -1,7 +1,8 @@
 #pragma once
 
 // The device's memory. Device addresses are numbers of their own, outside everything the host maps,
-// so that host code which follows a device pointer faults here as it does with a GPU.
+// so that host code which follows a device pointer faults here as it does with a GPU. Only where
+// kernels are the host's own (host_kernels.h) is the memory where its addresses say.
 
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +18,7 @@ inline constexpr uint64_t kSharedWindow = 0x0100'0000'0000;
 inline constexpr uint64_t kLocalWindow = 0x0200'0000'0000;
 inline constexpr uint64_t kParamWindow = 0x0300'0000'0000;
 inline constexpr uint64_t kConstantWindow = 0x0400'0000'0000;
-inline constexpr uint64_t kGlobalWindow = 0x0a00'0000'0000;
+inline constexpr uint64_t kGlobalWindow = 0x2a00'0000'0000;
 inline constexpr int kWindowBits = 40;
 
 /// A live device allocation.
