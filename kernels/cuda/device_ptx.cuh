@@ -1,7 +1,8 @@
 #pragma once
 
 // PTX spellings of the primitives that device.cuh promises: the only file with asm. Each has a twin
-// of the same signature in test/cuda/sim/emulation.h, for kernels compiled by the host's compiler.
+// of the same signature in test/cuda/emulation/emulation.h, for kernels compiled by the host's
+// compiler.
 
 #include <cstring>
 
