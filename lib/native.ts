@@ -34,6 +34,8 @@ export interface NativeStoredQuantization {
   groupSize: 0 | 32 | 64 | 128
   /** Zero points are stored less one. */
   zerosLessOne: boolean
+  /** Inputs are not in the order of their groups: `g_idx` must be there. */
+  needsGroupIndex: boolean
 }
 
 export interface NativeLoadOptions {

@@ -141,8 +141,8 @@ async function quantizeInto(
 ): Promise<Omit<QuantizedCheckpoint, 'folder'>> {
   const format: NativeStoredQuantization =
     name === 'awq'
-      ? { method: 'awq', bits: 4, groupSize, zerosLessOne: false }
-      : { method: 'gptq', bits: 8, groupSize, zerosLessOne: true }
+      ? { method: 'awq', bits: 4, groupSize, zerosLessOne: false, needsGroupIndex: false }
+      : { method: 'gptq', bits: 8, groupSize, zerosLessOne: true, needsGroupIndex: false }
   const table = await readTable(checkpoint)
   const conversions = table.map((from) => plan(from, format))
   const totalBytes = table.reduce((sum, { bytes }) => sum + bytes, 0)

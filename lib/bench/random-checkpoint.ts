@@ -39,11 +39,12 @@ const sizes = {
   '72b': { hiddenSize: 8192, layers: 80, heads: 64, kvHeads: 8, intermediateSize: 29696, vocabSize: 152064, tied: false, ...tower },
 } satisfies Record<string, Preset>
 
-/** As published: groups of 128. */
+/** As published: groups of 128, inputs in order. */
+const stored = { groupSize: 128, needsGroupIndex: false } as const
 const formats = {
-  awq: { method: 'awq', bits: 4, groupSize: 128, zerosLessOne: false },
-  'gptq-int4': { method: 'gptq', bits: 4, groupSize: 128, zerosLessOne: true },
-  'gptq-int8': { method: 'gptq', bits: 8, groupSize: 128, zerosLessOne: true },
+  awq: { method: 'awq', bits: 4, zerosLessOne: false, ...stored },
+  'gptq-int4': { method: 'gptq', bits: 4, zerosLessOne: true, ...stored },
+  'gptq-int8': { method: 'gptq', bits: 8, zerosLessOne: true, ...stored },
 } satisfies Record<string, NativeStoredQuantization>
 
 type Size = keyof typeof sizes

@@ -66,6 +66,13 @@ function layoutOf(fields: Fields, isAwq: boolean): string {
   return isAwq ? 'gemm' : 'gptq'
 }
 
+/** Whether GPTQ took the inputs by their activations and grouped them in that order. */
+function ordersInputs(fields: Fields): boolean {
+  const byActivation = fields.optionalBoolean('desc_act') ?? false
+  // Static groups were made before, in the order of the inputs.
+  return byActivation && fields.optionalBoolean('static_groups') !== true
+}
+
 /** The first of GPTQModel's rules ("+:" or "-:" and a regular expression) that changes the sizes of some matrices. */
 function findException(rules: unknown, bits: unknown, groupSize: unknown): string | undefined {
   if (!isJsonObject(rules)) return undefined
@@ -120,5 +127,6 @@ export function parseQuantizationConfig(source: QuantizationSource): NativeStore
     bits: bitsOf,
     groupSize: group === -1 ? 0 : group,
     zerosLessOne: !isAwq && format !== 'gptq_v2',
+    needsGroupIndex: !isAwq && group !== -1 && ordersInputs(fields),
   }
 }

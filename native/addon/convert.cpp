@@ -215,6 +215,7 @@ StoredQuantization read_stored_quantization(const ObjectReader& reader) {
   stored.bits = static_cast<int>(reader.integer("bits", 1, 8));
   stored.group_size = reader.integer("groupSize", 0, kMaxInt32);
   stored.zeros_less_one = reader.boolean("zerosLessOne");
+  stored.needs_group_index = reader.boolean("needsGroupIndex");
   return stored;
 }
 

@@ -51,7 +51,8 @@ QuantizedTensor WeightLoader::quantized_tensor(const TensorPart& part) const {
   };
   QuantizedEntries entries{required("qweight"), required("qzeros"), required("scales"), nullptr};
   if (stored_.method == StoredQuantization::Method::kGptq) {
-    entries.g_idx = lookup(sibling(part.name, "g_idx"));
+    entries.g_idx =
+        stored_.needs_group_index ? required("g_idx") : lookup(sibling(part.name, "g_idx"));
   }
   return {checkpoint_, stored_, entries, part.shape[0], part.shape[1]};
 }

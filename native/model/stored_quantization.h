@@ -16,6 +16,8 @@ struct StoredQuantization {
   int64_t group_size = 0;  // inputs that share a scale: 32, 64 or 128; 0 = all
   /// Zero points are stored less one (GPTQ's checkpoint_format "gptq", not "gptq_v2").
   bool zeros_less_one = false;
+  /// GPTQ with desc_act: without g_idx, the inputs would be taken in the wrong order.
+  bool needs_group_index = false;
 };
 
 }  // namespace qvl

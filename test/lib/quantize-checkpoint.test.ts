@@ -62,6 +62,7 @@ describe('the folder', () => {
       bits: 8,
       groupSize: 128,
       zerosLessOne: true,
+      needsGroupIndex: false,
     })
     const table = await nativeBinding().readTensorTable(weightFiles)
     const find = (name: string) => table.find((tensor) => tensor.name === name)

@@ -325,6 +325,13 @@ TEST(tensors_of_a_layer_that_are_missing_are_named) {
   }
 }
 
+TEST(the_order_of_inputs_must_be_there_where_they_are_not_in_order) {
+  StoredQuantization format = kGptq;
+  const Change remove = [](auto& tensors) { tensors.erase("g_idx"); };
+  format.needs_group_index = true;
+  check_fails("ERR_CHECKPOINT_MISSING_TENSOR", remove, "m.g_idx", format);
+}
+
 TEST(wrong_shapes_are_named_with_what_the_configuration_makes_them) {
   const auto set_shape = [](const char* kind, std::vector<int64_t> shape) {
     return [=](std::map<std::string, StoredTensor>& tensors) {
