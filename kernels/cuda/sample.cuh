@@ -435,15 +435,18 @@ QVL_DEVICE void draw_row(SampleBlock& block, const SampleRow& row, const SampleO
   SampleScan<uint32_t> counts = scan(block, own_count);
   if (counts.total > kSampleMaxRanked && o.top_p < 1.f) {
     // Candidates whose share is below a mean of what top-p cuts off are together less than that:
-    // they go, and what may still be cut off is a mean over fewer.
+    // they go, and what may still be cut off is a mean over fewer. Of what remains, the upper
+    // halves of the threads' sums tell enough: never more than there is.
     unsigned long long remaining = total = scan(block, own).total;
     needed = part_of(total, static_cast<double>(o.top_p));
     for (uint32_t count = 0; count != counts.total && counts.total > kSampleMaxRanked;) {
       count = counts.total;
-      filter.least_share = max((remaining - needed) / count, filter.least_share);
+      const unsigned long long excess = remaining > needed ? remaining - needed : 0;
+      filter.least_share = max(excess / count, filter.least_share);
       measure();
       counts = scan(block, own_count);
-      remaining = scan(block, own).total;
+      const uint32_t upper = scan(block, static_cast<uint32_t>(own >> 32)).total;
+      remaining = static_cast<unsigned long long>(upper) << 32;
     }
   }
   const double uniform = uniform_draw(o.seed, static_cast<unsigned long long>(o.draw));

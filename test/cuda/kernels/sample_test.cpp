@@ -1,6 +1,8 @@
 // Tokens chosen on the device, through the backend's operation, and the engine's sampler given the
 // same logits: they must be the same.
 
+#include <utility>
+
 #include "backend/cuda/cuda_backend.h"
 #include "check.h"
 #include "common/error.h"
@@ -265,25 +267,48 @@ TEST(top_p_of_more_candidates_than_can_be_ranked) {
 }
 
 TEST(top_p_counts_every_bit_of_the_weights) {
-  // 5,000 candidates of weight 1 or just below, eight by eight, and top-p just below a whole number
-  // of them: a small error of the sum keeps one more.
-  constexpr int kVocab = 5000;
-  std::vector<float> row;
-  for (int id = 0; id < kVocab; ++id) row.push_back(id / 8 % 2 == 0 ? 0.f : -6e-8f);
-  std::vector<Row> rows;
-  std::vector<float> logits;
-  for (const double kept : {4000.0, 4990.0}) {
-    for (const double edge : {-0.03, 0.03}) {
-      for (uint64_t seed = 0; seed < 6; ++seed) {
+  // Weights around 2^-12 are worth about 2^32 each. Those of the last lanes of warps are nearly
+  // twice that and so have their value in the lower halves of the sums, all others in the upper
+  // ones.
+  for (const auto& [vocab_size, own] : {std::pair{700, 2}, std::pair{5000, 8}}) {
+    std::vector<float> row(1, 0.f);
+    for (int id = 1; id < vocab_size; ++id) {
+      row.push_back(id / own % 32 == 31 ? -7.72306f : -8.3177f);
+    }
+    std::vector<Row> rows;
+    std::vector<float> logits;
+    for (const float top_p : {0.95f, 0.97f, 0.98f}) {
+      for (uint64_t seed = 0; seed < 8; ++seed) {
         SamplingOptions options = with_temperature(1.f, seed);
-        options.top_p = static_cast<float>((kept + edge) / kVocab);
+        options.top_p = top_p;
         rows.push_back({options, {1, 2, 3}});
         logits.insert(logits.end(), row.begin(), row.end());
       }
     }
+    Device device(vocab_size);
+    check_choices(device, logits, rows, describe("vocabulary ", vocab_size));
+  }
+}
+
+TEST(top_p_drops_no_candidate_too_early) {
+  // Few likely tokens, which the last lanes of warps have, many that are a fiftieth as likely, and
+  // more that top-p cuts off for certain.
+  constexpr int kVocab = 5000;
+  std::vector<float> row(1, 0.f);
+  for (int id = 1; id < kVocab; ++id) {
+    const bool is_likely = id / 8 % 32 == 31;
+    row.push_back(id >= 3600 ? -20.f : is_likely ? -2.77f : -6.68f);
+  }
+  std::vector<Row> rows;
+  std::vector<float> logits;
+  for (uint64_t seed = 0; seed < 12; ++seed) {
+    SamplingOptions options = with_temperature(1.f, seed);
+    options.top_p = 0.99f;
+    rows.push_back({options, {1, 2, 3}});
+    logits.insert(logits.end(), row.begin(), row.end());
   }
   Device device(kVocab);
-  check_choices(device, logits, rows, "at the edge");
+  check_choices(device, logits, rows, "three kinds");
 }
 
 TEST(draws_are_by_probability) {
