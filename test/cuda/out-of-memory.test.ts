@@ -32,7 +32,7 @@ describe.skipIf(process.env['QWEN2_VL_TEST_CUDA'] === 'gpu')('without memory on 
   afterAll(() => model.dispose())
 
   const content = [
-    { type: 'image' as const, image: makePicture(700, 500) },
+    { type: 'image' as const, image: makePicture(560, 420) },
     { type: 'text' as const, text: 'What is this?' },
   ]
   const largeImage = { messages: [{ role: 'user' as const, content }], maxTokens: 2 }
@@ -42,14 +42,14 @@ describe.skipIf(process.env['QWEN2_VL_TEST_CUDA'] === 'gpu')('without memory on 
     ['an image', largeImage],
     ['a long prompt', longPrompt],
   ])('%s is refused, those beside it go on, and it is answered later', async (_, request) => {
-    const other = sampleOf('describe-three')
-    await model.generate(requestOf(other)) // what it needs is there then
+    const other = { ...requestOf(sampleOf('describe-three')), maxTokens: 8 }
+    const { text } = await model.generate(other) // what it needs is there then
     await model.clearCache()
     const before = await usedBytes()
 
     let answer = ''
     let refused: Promise<unknown> | undefined
-    for await (const event of model.stream(requestOf(other))) {
+    for await (const event of model.stream(other)) {
       if (event.type !== 'text') continue
       answer += event.text
       if (!refused) {
@@ -60,7 +60,7 @@ describe.skipIf(process.env['QWEN2_VL_TEST_CUDA'] === 'gpu')('without memory on 
         )
       }
     }
-    expect(answer).toBe(other.reference.text_skip_special)
+    expect(answer).toBe(text)
     const error = await refused
     expect(error).toBeInstanceOf(OutOfMemoryError)
     expect(error).toMatchObject({ code: 'ERR_OUT_OF_MEMORY' })

@@ -1,4 +1,4 @@
-// Attention on device 'cuda' as the model calls it: what comes before it, the paged cache, ragged
+// Attention on device 'cuda' as the decoder calls it: what comes before it, the paged cache, ragged
 // steps. Steps of up to 8 rows use the kernels of decoding, larger ones those of prefill.
 
 #include <algorithm>
@@ -416,68 +416,6 @@ TEST(steps_that_are_recorded_give_the_bits_of_those_that_are_not) {
   }
 }
 
-TEST(segments_attend_to_themselves_alone_and_all_their_queries_alike) {
-  constexpr int64_t kRows = 300;
-  constexpr int64_t kUsed = 295;
-  // An empty segment, one of a single row, many tiny ones, borders off those of tiles; rows behind
-  // the last stay as they are.
-  const std::vector<int32_t> segments = {0, 33, 33, 34, 36, 39, 43, 48, 54, 61, 190, kUsed};
-  for (const Half type : kHalves) {
-    const auto backend = cuda_backend(type);
-    for (const auto& [heads, dim] : {std::pair<int64_t, int64_t>{2, 80}, {6, 32}, {1, 64}}) {
-      const int64_t cols = heads * dim;
-      const auto values = random_halves(static_cast<size_t>(kRows * 3 * cols), 1, type, 1.5f);
-      const OnDevice qkv(*backend, values, 3 * cols, dtype_of(type));
-      const float scale = 1 / std::sqrt(static_cast<float>(dim));
-      const auto attend = [&](const OnDevice& to, std::span<const int32_t> cu_seqlens,
-                              int64_t first, int64_t end) {
-        backend->segment_attention(to.tensor().slice(first, end - first),
-                                   qkv.tensor().columns(0, cols).slice(first, end - first),
-                                   qkv.tensor().columns(cols, cols),
-                                   qkv.tensor().columns(2 * cols, cols), dim, cu_seqlens, first,
-                                   scale);
-      };
-      const OnDevice out(*backend, kRows, cols, dtype_of(type), 8);
-      attend(out, segments, 0, kRows);
-      const std::vector<float> all = out.values();
-      std::vector<Expected> expected;
-      for (size_t i = 0; i + 1 < segments.size(); ++i) {
-        const auto at = [&](int row, int64_t column) {
-          return values.data() + row * 3 * cols + column;
-        };
-        for (int row = segments[i]; row < segments[i + 1]; ++row) {
-          for (int64_t head = 0; head < heads; ++head) {
-            append_attention(
-                expected, at(row, head * dim), static_cast<int>(dim), segments[i + 1] - segments[i],
-                double{scale}, type, [&](int j) { return at(segments[i] + j, cols + head * dim); },
-                [&](int j) { return at(segments[i] + j, 2 * cols + head * dim); });
-          }
-        }
-      }
-      const auto row_cols = static_cast<size_t>(cols);
-      check_rows(rows_of(all, cols, 0, kUsed), row_cols, expected, row_cols, type,
-                 describe(name_of(type), " segments, heads of ", dim));
-      for (const float value : rows_of(all, cols, kUsed, kRows - kUsed)) CHECK(std::isnan(value));
-
-      for (size_t i = 0; i + 1 < segments.size(); ++i) {
-        const OnDevice alone(*backend, kRows, cols, dtype_of(type));
-        attend(alone, std::span(segments).subspan(i, 2), 0, kRows);
-        const int64_t count = segments[i + 1] - segments[i];
-        CHECK(same_bits(rows_of(alone.values(), cols, segments[i], count),
-                        rows_of(all, cols, segments[i], count)));
-      }
-      // Some of the queries at a time, across segments and within them.
-      const OnDevice pieces(*backend, kRows, cols, dtype_of(type));
-      int64_t begin = 0;
-      for (const int64_t end : {int64_t{1}, int64_t{35}, int64_t{200}, int64_t{201}, kRows}) {
-        attend(pieces, segments, begin, end);
-        begin = end;
-      }
-      CHECK(same_bits(pieces.values(), all));
-    }
-  }
-}
-
 TEST(steps_that_break_the_interface_are_refused) {
   const Heads heads = {1, 2, 32};
   const auto backend = cuda_backend(Half::kBf16);
@@ -503,15 +441,4 @@ TEST(steps_that_break_the_interface_are_refused) {
   CHECK_ERROR("ERR_INTERNAL",
               backend->attention(out.tensor(), all.columns(0, 64), *cache, -1, *batch, 1.f));
   CHECK_ERROR("ERR_INTERNAL", backend->attention(out.tensor(), k, *cache, 0, *batch, 1.f));
-  for (const std::vector<int32_t>& segments :
-       {std::vector<int32_t>{0, 4}, std::vector<int32_t>{2, 1}, std::vector<int32_t>{-1, 1}}) {
-    CHECK_ERROR("ERR_INTERNAL",
-                backend->segment_attention(out.tensor(), all.columns(0, 64), all.columns(0, 64),
-                                           all.columns(64, 64), 32, segments, 0, 1.f));
-  }
-  // There is no kernel for such heads.
-  const OnDevice odd(*backend, 3, 48, DType::kBF16);
-  CHECK_ERROR("ERR_CHECKPOINT_UNSUPPORTED",
-              backend->segment_attention(odd.tensor(), odd.tensor(), odd.tensor(), odd.tensor(), 48,
-                                         std::vector<int32_t>{0, 3}, 0, 1.f));
 }
