@@ -90,7 +90,7 @@ struct Tolerance {
   double most, average;
 };
 constexpr Tolerance tolerance_of(Half type) {
-  return type == Half::kBf16 ? Tolerance{0.1, 0.025} : Tolerance{0.0125, 0.003};
+  return type == Half::kBf16 ? Tolerance{0.05, 0.012} : Tolerance{0.007, 0.0015};
 }
 
 /// Logits of many rows against those of the CPU, and which token would be chosen where the CPU's
