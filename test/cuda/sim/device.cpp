@@ -35,8 +35,10 @@ bool created = false;
 }  // namespace
 
 Device& Device::instance() {
-  static auto* device = new Device;
-  created = true;
+  static auto* device = [] {
+    created = true;
+    return new Device;
+  }();
   return *device;
 }
 
