@@ -123,22 +123,25 @@ function passes(program, env) {
   })
 }
 
-/** Which test runs which kernels: from the counters of one run each. */
+/** Which test runs which kernels: from the counters of one run each. The quickest first. */
 async function kernelsByTest() {
-  const tests = new Map()
+  const tests = []
   for (const name of readdirSync(build)) {
     if (!/^cuda_.*_test$/.test(name)) continue
     const report = join(scratch, `${name}.jsonl`)
     const program = join(build, name)
+    const begin = performance.now()
     if (!(await passes(program, environment(folder, { QWEN2_VL_SIM_REPORT: report })))) {
       throw new Error(`${name} fails before anything was changed`)
     }
+    const took = performance.now() - begin
     if (!existsSync(report)) continue
+    // Copies between host and device have no kernel.
     const lines = readFileSync(report, 'utf8').trim().split('\n')
-    const kernels = lines.map((line) => JSON.parse(line).kernel) // undefined: a copy
-    tests.set(program, new Set(kernels))
+    const kernels = new Set(lines.map((line) => JSON.parse(line).kernel))
+    tests.push({ program, kernels, took })
   }
-  return tests
+  return tests.sort((a, b) => a.took - b.took)
 }
 
 /** A folder like the build's, in which one family's PTX can be replaced. */
@@ -164,9 +167,9 @@ async function main() {
     for (const mutant of mutantsOf(text)) {
       if (!mutant.entry.includes(options.entry)) continue
       if (options.kind.length > 0 && !options.kind.includes(mutant.kind)) continue
-      const programs = [...tests]
-        .filter(([, kernels]) => kernels.has(mutant.entry))
-        .map(([program]) => program)
+      const programs = tests
+        .filter(({ kernels }) => kernels.has(mutant.entry))
+        .map(({ program }) => program)
       if (programs.length === 0) uncovered.add(mutant.entry)
       jobs.push({ family, text, programs, ...mutant })
     }
