@@ -18,7 +18,8 @@ __global__ void __launch_bounds__(kSampleThreads)
     sample_weights(const __grid_constant__ SampleParams p) {
   sample_weights_slice(p);
 }
-__global__ void __launch_bounds__(kSampleDrawThreads)
+// One block: else ptxas gives it no more than 32 registers on sm_100, and spills.
+__global__ void __launch_bounds__(kSampleDrawThreads, 1)
     sample_draw(const __grid_constant__ SampleParams p) {
   sample_draw_row(p);
 }
