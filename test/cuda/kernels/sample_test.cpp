@@ -267,9 +267,9 @@ TEST(top_p_of_more_candidates_than_can_be_ranked) {
 }
 
 TEST(top_p_counts_every_bit_of_the_weights) {
-  // Weights around 2^-12 are worth about 2^32 each. Those of the last lanes of warps are nearly
-  // twice that and so have their value in the lower halves of the sums, all others in the upper
-  // ones.
+  // Weights around 2^-12 are worth about 2^32 each. Those of the last lanes of warps are 1.8 times
+  // that, and so of all lanes theirs alone are something in the lower halves of sums. The least of
+  // top-p is reached by them and five others.
   for (const auto& [vocab_size, own] : {std::pair{700, 2}, std::pair{5000, 8}}) {
     std::vector<float> row(1, 0.f);
     for (int id = 1; id < vocab_size; ++id) {
@@ -277,7 +277,7 @@ TEST(top_p_counts_every_bit_of_the_weights) {
     }
     std::vector<Row> rows;
     std::vector<float> logits;
-    for (const float top_p : {0.95f, 0.97f, 0.98f}) {
+    for (const float top_p : {0.4747f, 0.95f, 0.97f, 0.98f}) {
       for (uint64_t seed = 0; seed < 8; ++seed) {
         SamplingOptions options = with_temperature(1.f, seed);
         options.top_p = top_p;
