@@ -108,6 +108,14 @@ inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) 
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
+/// Bits that look like chance, the same for the same index.
+inline uint32_t random_word(uint32_t index) {
+  uint32_t x = index * 2654435761u + 12345u;
+  x ^= x >> 15;
+  x *= 2246822519u;
+  return x ^ x >> 13;
+}
+
 /// Rows [first, first + count) of a matrix.
 inline std::vector<float> rows_of(const std::vector<float>& values, int64_t cols, int64_t first,
                                   int64_t count) {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/cuda/cuda_backend.h"
+#include "backend/on_device.h"
 #include "check.h"
 #include "model/formula_checkpoint.h"
 #include "model/model_runner.h"
@@ -31,13 +31,6 @@ ModelConfig config_of_heads_of_32() {
   config.vision.out_dim = 128;
   config.stored_quantization = kGptq;
   return config;
-}
-
-uint32_t random_word(uint32_t index) {
-  uint32_t x = index * 2654435761u + 12345u;
-  x ^= x >> 15;
-  x *= 2246822519u;
-  return x ^ x >> 13;
 }
 
 template <class Number>

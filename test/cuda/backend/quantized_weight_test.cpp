@@ -99,13 +99,6 @@ WeightSpec quantized_spec(int64_t out, int64_t in, int bits, int64_t group, bool
   return spec;
 }
 
-uint32_t random_word(uint32_t index) {
-  uint32_t x = index * 2654435761u + 12345u;
-  x ^= x >> 15;
-  x *= 2246822519u;
-  return x ^ x >> 13;
-}
-
 /// Random codes, the same in every backend, in blocks of rows that end anywhere.
 void write_blocks(Backend& backend, Weight& weight) {
   const WeightSpec& spec = weight.spec();
