@@ -156,7 +156,7 @@ export interface NativeStats {
 export interface NativeToken {
   type: 'token'
   id: number
-  /** Raw: before bias, penalties and temperature. */
+  /** Raw: before bias, penalties and temperature; 0 unless `logProbabilities` or `topLogits` ask for it. */
   logit: number
   /** Of all raw logits; 0 unless `logProbabilities`. A logit less this is a log probability. */
   logSumExp: number
