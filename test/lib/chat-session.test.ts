@@ -132,6 +132,13 @@ describe('a chat', () => {
   })
 })
 
+/** The model may not end its answer by itself. */
+const endless = {
+  temperature: 100,
+  logitBias: { '<|im_end|>': -1e9, '<|endoftext|>': -1e9 },
+  maxTokens: 1500,
+}
+
 describe('a turn that fails', () => {
   it.each([
     ['an image that is none', () => [{ type: 'image' as const, image: Buffer.from('no') }], {}],
@@ -150,7 +157,7 @@ describe('a turn that fails', () => {
   })
 
   it('because its reader left leaves the history as it was', async () => {
-    const chat = model.createChat({ temperature: 100, maxTokens: 1500 })
+    const chat = model.createChat(endless)
     for await (const event of chat.stream('Who are you?')) if (event.type === 'text') break
     await expect.poll(() => model.metrics().running).toBe(0)
     expect(chat.messages).toEqual([])
@@ -159,7 +166,7 @@ describe('a turn that fails', () => {
   })
 
   it('of which the part so far is wanted leaves the history as it was', async () => {
-    const chat = model.createChat({ temperature: 100, maxTokens: 1500, onAbort: 'return' })
+    const chat = model.createChat({ ...endless, onAbort: 'return' })
     const controller = new AbortController()
     const stream = chat.stream('Who are you?', { signal: controller.signal })
     for await (const event of stream) if (event.type === 'text') controller.abort()
