@@ -81,7 +81,7 @@ CUresult Device::synchronize() {
 CUresult Device::enqueue(CUstream stream, Work work) {
   if (error_ != CUDA_SUCCESS) return error_;
   if (capturing(stream)) {
-    capture_->nodes.push_back(std::move(work));
+    captures_[stream].graph->nodes.push_back(std::move(work));
     return CUDA_SUCCESS;
   }
   if (late_) {
@@ -92,17 +92,18 @@ CUresult Device::enqueue(CUstream stream, Work work) {
   return error_;
 }
 
-CUresult Device::begin_capture(CUstream stream) {
+CUresult Device::begin_capture(CUstream stream, CUstreamCaptureMode mode) {
   if (!stream) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;  // the default stream cannot
-  if (capture_) return CUDA_ERROR_ILLEGAL_STATE;
-  capture_ = std::make_unique<Graph>();
-  capture_stream_ = stream;
+  if (capturing(stream)) return CUDA_ERROR_ILLEGAL_STATE;
+  captures_[stream] = {std::make_unique<Graph>(), std::this_thread::get_id(),
+                       mode == CU_STREAM_CAPTURE_MODE_GLOBAL};
   return CUDA_SUCCESS;
 }
 
 CUresult Device::end_capture(CUstream stream, CUgraph* graph) {
   if (!capturing(stream)) return CUDA_ERROR_ILLEGAL_STATE;
-  std::unique_ptr<Graph> done = std::move(capture_);
+  std::unique_ptr<Graph> done = std::move(captures_[stream].graph);
+  captures_.erase(stream);
   *graph = nullptr;
   if (done->invalid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
   *graph = reinterpret_cast<CUgraph>(done.release());
@@ -110,8 +111,13 @@ CUresult Device::end_capture(CUstream stream, CUgraph* graph) {
 }
 
 CUresult Device::not_while_capturing() {
-  if (!capture_) return CUDA_SUCCESS;
-  capture_->invalid = true;
+  bool is_forbidden = false;
+  for (auto& [stream, capture] : captures_) {
+    if (!capture.is_global && capture.thread != std::this_thread::get_id()) continue;
+    capture.graph->invalid = true;
+    is_forbidden = true;
+  }
+  if (!is_forbidden) return CUDA_SUCCESS;
   log("a call that a stream capture forbids");
   return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
 }

@@ -5,9 +5,11 @@
 #include <cuda.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "machine.h"
@@ -41,11 +43,11 @@ class Device {
   /// Adds work to the stream, or to the graph that it is capturing.
   CUresult enqueue(CUstream stream, Work work);
 
-  CUresult begin_capture(CUstream stream);
+  CUresult begin_capture(CUstream stream, CUstreamCaptureMode mode);
   CUresult end_capture(CUstream stream, CUgraph* graph);
-  bool capturing(CUstream stream) const { return capture_ && stream == capture_stream_; }
-  /// What must not be called while the thread captures spoils the capture and answers with an
-  /// error.
+  bool capturing(CUstream stream) const { return captures_.contains(stream); }
+  /// What must not be called while the thread captures, or while any does in the global mode,
+  /// spoils the capture and answers with an error.
   CUresult not_while_capturing();
 
   /// Says what went wrong, where people look for it.
@@ -62,8 +64,12 @@ class Device {
   Options options_;
   std::vector<Work> queue_;
   CUresult error_ = CUDA_SUCCESS;
-  std::unique_ptr<Graph> capture_;
-  CUstream capture_stream_ = nullptr;
+  struct Capture {
+    std::unique_ptr<Graph> graph;
+    std::thread::id thread;  // that began it
+    bool is_global = false;  // it forbids all threads what it forbids its own
+  };
+  std::map<CUstream, Capture> captures_;
 };
 
 /// [address, address + bytes) of device memory as the host sees it; throws KernelError when it is

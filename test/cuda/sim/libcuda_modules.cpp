@@ -261,9 +261,9 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
 
 // ---- graphs ----
 
-CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode) {
+CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode) {
   RETURN_ON_ERROR;
-  return Device::instance().begin_capture(stream);
+  return Device::instance().begin_capture(stream, mode);
 }
 CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph) {
   RETURN_ON_ERROR;

@@ -168,6 +168,34 @@ TEST(a_capture_forbids_allocations_and_waits) {
   CHECK(log.find("a stream capture forbids") != std::string::npos);
 }
 
+TEST(a_capture_forbids_others_nothing_unless_it_is_global) {
+  const auto allocates_elsewhere = [](CUstreamCaptureMode mode) {
+    Gpu gpu(kAddOne, 1);
+    CUstream second = nullptr;
+    CHECK_EQ(cuStreamCreate(&second, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
+    CHECK_EQ(cuStreamBeginCapture(gpu.stream, mode), CUDA_SUCCESS);
+    CUresult allocated = CUDA_ERROR_UNKNOWN, began = CUDA_ERROR_UNKNOWN;
+    std::thread([&] {
+      cuCtxSetCurrent(gpu.context);
+      CUdeviceptr p = 0;
+      allocated = cuMemAlloc(&p, 4);
+      began = cuStreamBeginCapture(second, mode);
+    }).join();
+    CHECK_EQ(began, CUDA_SUCCESS);
+    CUgraph graph = nullptr;
+    CHECK_EQ(cuStreamEndCapture(gpu.stream, &graph),
+             allocated == CUDA_SUCCESS ? CUDA_SUCCESS : CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+    return allocated;
+  };
+  in_child({}, [&] {
+    CHECK_EQ(allocates_elsewhere(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), CUDA_SUCCESS);
+  });
+  in_child({}, [&] {
+    CHECK_EQ(allocates_elsewhere(CU_STREAM_CAPTURE_MODE_GLOBAL),
+             CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+  });
+}
+
 TEST(what_a_kernel_did_wrong_is_told_and_stays) {
   const std::string log = in_child({}, [] {
     Gpu gpu(kAddOne, 1);
