@@ -180,11 +180,15 @@ TEST(a_capture_forbids_others_nothing_unless_it_is_global) {
       CUdeviceptr p = 0;
       allocated = cuMemAlloc(&p, 4);
       began = cuStreamBeginCapture(second, mode);
+      CUgraph empty = nullptr;
+      cuStreamEndCapture(second, &empty);
+      if (empty) cuGraphDestroy(empty);
     }).join();
     CHECK_EQ(began, CUDA_SUCCESS);
     CUgraph graph = nullptr;
     CHECK_EQ(cuStreamEndCapture(gpu.stream, &graph),
              allocated == CUDA_SUCCESS ? CUDA_SUCCESS : CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+    if (graph) CHECK_EQ(cuGraphDestroy(graph), CUDA_SUCCESS);
     return allocated;
   };
   in_child({}, [&] {
