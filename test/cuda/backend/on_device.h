@@ -105,7 +105,8 @@ inline std::unique_ptr<Weight> weight_of(Backend& backend, const std::vector<flo
 
 /// NaN equals NaN.
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 /// Bits that look like chance, the same for the same index.
