@@ -134,12 +134,12 @@ const MatrixProducts::Choice& MatrixProducts::choose(const Key& key) {
   blas::Preference preference = nullptr;
   check(call->preference_create(&preference), "choosing an algorithm");
   const size_t workspace = kWorkspaceBytes;
-  // No sums over parts of K by several blocks: their order would not be fixed.
   blas::HeuristicResult result{};
   int found = 0;
   blas::Status status =
       call->preference_set(preference, blas::kMaxWorkspaceBytes, &workspace, sizeof workspace);
   if (status == blas::kSuccess) {
+    // No sums over parts of K by several blocks: their order would not be fixed.
     status = call->preference_set(preference, blas::kReductionSchemes, &blas::kNoReduction,
                                   sizeof blas::kNoReduction);
   }

@@ -195,6 +195,11 @@ class CudaBackend final : public Backend {
   Scratch sample_inputs_, sample_scores_, sample_counts_, sample_states_, sample_results_;
 };
 
+/// A count of rows, columns or heads as kernels take it.
+inline int32_t narrow_count(int64_t count) {
+  require(count >= 0 && count <= INT32_MAX, "a size above 2^31");
+  return static_cast<int32_t>(count);
+}
 const float* f32_data(const Buffer& buffer, int64_t count);
 /// The scale of attention's scores for kernels that raise 2 to them.
 float scale_log2e(float scale);

@@ -7,15 +7,6 @@
 #include "kernels/cuda/gemv.h"
 
 namespace qvl::cuda {
-namespace {
-
-int32_t to_int32(int64_t count) {
-  require(count >= 0 && count <= INT32_MAX, "a size above 2^31");
-  return static_cast<int32_t>(count);
-}
-
-}  // namespace
-
 template <class Epilogue>
 void CudaBackend::launch_gemv(std::string_view epilogue_name, const Tensor& x, const Weight& weight,
                               const RmsNorm& norm, const Epilogue& epilogue) {
@@ -26,7 +17,8 @@ void CudaBackend::launch_gemv(std::string_view epilogue_name, const Tensor& x, c
   const GemvKernelParams<Epilogue> params{
       {static_cast<const CudaWeight&>(weight).data(), x.data,
        norm.weight != nullptr ? f32_data(*norm.weight, spec.in_features) : nullptr, x.row_stride,
-       to_int32(x.rows), to_int32(spec.in_features), to_int32(spec.out_features), norm.eps},
+       narrow_count(x.rows), narrow_count(spec.in_features), narrow_count(spec.out_features),
+       norm.eps},
       epilogue};
   const std::string name = name_of("gemv_" + std::string(epilogue_name));
   const size_t shared_bytes = gemv_shared_bytes<Epilogue>(x.rows, spec.in_features);
@@ -47,10 +39,10 @@ void CudaBackend::launch_quantized_gemv(std::string_view epilogue_name, const Te
   const bool is_normalized = norm.weight != nullptr;
   const DeviceProperties& device = device_->properties();
   const auto launch = weight.layout().gemv_launch(
-      to_int32(x.rows), is_normalized, device.max_shared_bytes, device.num_multiprocessors);
+      narrow_count(x.rows), is_normalized, device.max_shared_bytes, device.num_multiprocessors);
   const QuantizedGemvKernelParams<Epilogue> params{
       {weight.matrix(), x.data, is_normalized ? f32_data(*norm.weight, spec.in_features) : nullptr,
-       weight.input_order(), x.row_stride, to_int32(x.rows), launch.staged_units, norm.eps},
+       weight.input_order(), x.row_stride, narrow_count(x.rows), launch.staged_units, norm.eps},
       epilogue};
   const std::string name =
       name_of("gemv_int" + std::to_string(spec.quantization.bits) + "_" +
@@ -118,7 +110,8 @@ bool CudaBackend::qkv_few_rows(const Tensor& qkv, const AttentionInput& input,
       "qkv", input.x, weight, input.norm,
       QkvEpilogue{f32_data(*input.bias, spec.out_features), input.cos.f32(), input.sin.f32(),
                   qkv.data, cache.layer(layer), batch.table(), qkv.row_stride, input.cos.row_stride,
-                  to_int32(qkv.cols / dim - 2 * kv_heads), to_int32(kv_heads), to_int32(dim)});
+                  narrow_count(qkv.cols / dim - 2 * kv_heads), narrow_count(kv_heads),
+                  narrow_count(dim)});
   return true;
 }
 
@@ -139,10 +132,18 @@ bool CudaBackend::attention_few_rows(const Tensor& out, const Tensor& q, const C
       static_cast<float*>(scratch(partials_scratch_, (partials + statistics) * sizeof(float)));
   auto* const arrivals = static_cast<uint32_t*>(zeroed_scratch(
       arrivals_scratch_, static_cast<size_t>(kGemvMaxRows * kv_heads) * sizeof(uint32_t)));
-  const AttentionDecodeParams params{
-      q.data,          cache.layer(layer), out.data,        sums,
-      sums + partials, arrivals,           batch.table(),   q.row_stride,
-      out.row_stride,  scale_log2e(scale), to_int32(heads), to_int32(kv_heads)};
+  const AttentionDecodeParams params{q.data,
+                                     cache.layer(layer),
+                                     out.data,
+                                     sums,
+                                     sums + partials,
+                                     arrivals,
+                                     batch.table(),
+                                     q.row_stride,
+                                     out.row_stride,
+                                     scale_log2e(scale),
+                                     narrow_count(heads),
+                                     narrow_count(kv_heads)};
   // For all lengths that steps of this shape may have: longer rows have no smaller splits.
   const int64_t splits = std::min<int64_t>(
       (batch.max_keys() + kAttentionDecodeLeastSplit - 1) / kAttentionDecodeLeastSplit,

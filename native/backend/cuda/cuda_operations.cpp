@@ -22,11 +22,6 @@ void require_type(const Tensor& tensor, DType dtype) {
   require(tensor.dtype == dtype, "a tensor has another type than the operation takes");
 }
 
-int32_t narrow_count(int64_t count) {
-  require(count >= 0 && count <= INT32_MAX, "a size above 2^31");
-  return static_cast<int32_t>(count);
-}
-
 }  // namespace
 
 const float* f32_data(const Buffer& buffer, int64_t count) {

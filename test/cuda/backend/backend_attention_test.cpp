@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <span>
 
+#include "backend/batch_of.h"
 #include "backend/on_device.h"
 #include "kernels/attention_reference.h"
 
@@ -65,15 +66,6 @@ struct Part {
   Sequence* sequence;
   int64_t from, to;
 };
-
-std::unique_ptr<SequenceBatch> batch_of(Backend& backend, const KvCache& cache,
-                                        const std::vector<SequenceSpan>& spans) {
-  int64_t tokens = 0;
-  for (const SequenceSpan& span : spans) tokens += span.num_tokens;
-  auto batch = backend.create_sequence_batch(tokens, cache.spec().num_blocks);
-  batch->assign(spans);
-  return batch;
-}
 
 constexpr int64_t kLayer = 1;
 

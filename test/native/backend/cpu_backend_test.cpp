@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/batch_of.h"
 #include "check.h"
 #include "kernels/cpu/math.h"
 #include "kernels/support.h"
@@ -221,15 +222,6 @@ struct Sequence {
         blocks(std::move(block_table)),
         out(q.size()) {}
 };
-
-std::unique_ptr<SequenceBatch> batch_of(Backend& backend, const KvCache& cache,
-                                        const std::vector<SequenceSpan>& spans) {
-  int64_t tokens = 0;
-  for (const SequenceSpan& span : spans) tokens += span.num_tokens;
-  auto batch = backend.create_sequence_batch(tokens, cache.spec().num_blocks);
-  batch->assign(spans);
-  return batch;
-}
 
 // Appends and attends tokens [from[i], to[i]) of each sequence in one ragged step.
 void step(Backend& backend, KvCache& cache, const std::vector<Sequence*>& sequences,
